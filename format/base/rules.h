@@ -1,0 +1,65 @@
+// The ordering rules that keep an image whole, as switches. The product has them all, always: there
+// `obeys` is the constant true. The library that the simulator links is built with
+// COPPICE_BREAKABLE_RULES and can turn one off, to show that the simulator then finds a failing seed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace coppice {
+
+enum class Rule : std::uint8_t {
+    data_before_effect,         // an operation takes effect when its host write has returned
+    sync_before_acknowledge,    // a flush is acknowledged after the sync behind its commit
+    commit_before_acknowledge,  // ... and after its commit was written at all
+    sync_before_superblock,     // nodes and data are durable before a superblock reaches them
+    sync_before_release,        // a superblock is durable before what it dropped is re-used
+    alternate_slots,            // a superblock never overwrites the one before it
+    ring_tail_kept,             // the ring is not overwritten before a superblock replaces it
+    verify_tail,                // replay verifies data that no sync is known to cover
+    whole_commits,              // replay applies a commit whole or not at all
+    chained_blocks,             // replay takes only journal blocks that continue the chain
+    close_recovery,             // what recovery dropped is made void before anything new
+    skip_contained,             // replay skips what the superblock already contains
+    order_in_domain,            // operations of a domain are committed in their order
+    joined_domains,             // domains that build on each other are committed together
+    atomic_commands,            // the parts of one command are in one commit
+    pinned_readers,             // blocks are not re-used under a reader
+    partial_block_lock,         // a read-modify-write excludes other writes to its blocks
+};
+
+struct RuleName {
+    Rule rule;
+    std::string_view name;
+};
+
+inline constexpr std::array<RuleName, 17> kRuleNames = {{
+    {Rule::data_before_effect, "data_before_effect"},
+    {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
+    {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
+    {Rule::sync_before_superblock, "sync_before_superblock"},
+    {Rule::sync_before_release, "sync_before_release"},
+    {Rule::alternate_slots, "alternate_slots"},
+    {Rule::ring_tail_kept, "ring_tail_kept"},
+    {Rule::verify_tail, "verify_tail"},
+    {Rule::whole_commits, "whole_commits"},
+    {Rule::chained_blocks, "chained_blocks"},
+    {Rule::close_recovery, "close_recovery"},
+    {Rule::skip_contained, "skip_contained"},
+    {Rule::order_in_domain, "order_in_domain"},
+    {Rule::joined_domains, "joined_domains"},
+    {Rule::atomic_commands, "atomic_commands"},
+    {Rule::pinned_readers, "pinned_readers"},
+    {Rule::partial_block_lock, "partial_block_lock"},
+}};
+
+#if defined(COPPICE_BREAKABLE_RULES)
+// One bit for each rule that is turned off; set by the simulator before a run.
+extern std::uint32_t broken_rules;
+inline bool obeys(Rule rule) { return (broken_rules >> static_cast<unsigned>(rule) & 1U) == 0; }
+#else
+constexpr bool obeys(Rule) { return true; }
+#endif
+
+}  // namespace coppice

@@ -1,0 +1,110 @@
+// The task port: how straight-line code waits. A task is whatever the host of the store gives it:
+// a QEMU coroutine, a fiber on the host, a fiber under the simulator's seeded scheduler. All tasks
+// of a store run on one thread, one at a time, and change only in suspend().
+//
+// Rules for code that may suspend: no std::mutex, thread_local or errno across it; none in
+// destructors; whoever suspends looks again at what it knew of the trees.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+
+namespace coppice {
+
+// A handle to one task; what is behind it is the port's affair.
+struct Task;
+
+class Tasks {
+public:
+    Tasks() = default;
+    Tasks(const Tasks&) = delete;
+    Tasks& operator=(const Tasks&) = delete;
+    virtual ~Tasks() = default;
+
+    // Runs `body` as a new task, at the latest when the caller next suspends.
+    virtual void spawn(std::function<void()> body) = 0;
+
+    // The running task. Valid until it ends.
+    virtual Task* current() = 0;
+
+    // Gives way until someone wakes the running task. A wake that comes first is not lost.
+    virtual void suspend() = 0;
+
+    // Makes a suspended task run again, soon, not at once.
+    virtual void wake(Task* task) = 0;
+
+    // Gives way once, so that others may run.
+    virtual void yield() = 0;
+
+    // Nanoseconds of a clock that never goes back; virtual in the simulator.
+    virtual std::uint64_t now_ns() = 0;
+
+    // Wall clock, nanoseconds since 1970.
+    virtual std::uint64_t unix_ns() = 0;
+};
+
+// A queue of tasks that wait for something. Wake-ups come in the order of arrival.
+class WaitQueue {
+public:
+    explicit WaitQueue(Tasks& tasks) : tasks_(tasks) {}
+    WaitQueue(const WaitQueue&) = delete;
+    WaitQueue& operator=(const WaitQueue&) = delete;
+
+    // The caller checks its condition in a loop around this.
+    void wait()
+    {
+        waiting_.push_back(tasks_.current());
+        tasks_.suspend();
+    }
+
+    void wake_all()
+    {
+        std::deque<Task*> woken;
+        woken.swap(waiting_);
+        for (Task* task : woken) {
+            tasks_.wake(task);
+        }
+    }
+
+    void wake_one()
+    {
+        if (!waiting_.empty()) {
+            Task* task = waiting_.front();
+            waiting_.pop_front();
+            tasks_.wake(task);
+        }
+    }
+
+    bool empty() const { return waiting_.empty(); }
+
+private:
+    Tasks& tasks_;
+    std::deque<Task*> waiting_;
+};
+
+// Mutual exclusion between tasks of one thread; first come, first served.
+class TaskMutex {
+public:
+    explicit TaskMutex(Tasks& tasks) : queue_(tasks) {}
+
+    void lock()
+    {
+        while (locked_) {
+            queue_.wait();
+        }
+        locked_ = true;
+    }
+
+    void unlock()
+    {
+        locked_ = false;
+        queue_.wake_one();
+    }
+
+private:
+    WaitQueue queue_;
+    bool locked_ = false;
+};
+
+}  // namespace coppice

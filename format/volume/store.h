@@ -1,0 +1,218 @@
+// The front door of the translation layer: one Store is one open image with all its volumes. The
+// NVMe controller, the QEMU block driver, the host tool and the tests come in here.
+//
+//   front doors -> Store -> volume/ -> { space/, journal/ } -> tree/ -> disk/ -> base/
+//
+// All calls come from the store's own thread. The blocking calls give way through the Tasks port
+// and must run in a task; `submit` may be called from anywhere on that thread and never waits.
+//
+// Offsets and lengths are bytes, multiples of 512. Every write-like call is atomic: to concurrent
+// readers, and after a crash. A call that returns an error has changed nothing.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <sys/uio.h>
+#include <vector>
+
+#include "format/base/result.h"
+#include "format/base/units.h"
+#include "format/disk/disk.h"
+
+namespace coppice {
+
+struct Uuid {
+    std::array<std::uint8_t, 16> bytes{};
+    bool operator==(const Uuid&) const = default;
+};
+std::string to_string(const Uuid& uuid);
+Uuid random_uuid();
+
+// ---- Creating and opening -----------------------------------------------------------------
+
+struct CreateOptions {
+    Uuid uuid;                         // identity of the image
+    std::uint64_t volume_bytes = 0;    // size of the first volume (id 1); 0: no volume
+    std::string volume_name = "main";
+    unsigned lba_shift = 12;           // 9 or 12
+    std::uint64_t journal_bytes = 0;   // 0: scaled to the volume, 4 to 64 MiB
+};
+
+struct OpenOptions {
+    bool read_only = false;  // nothing is written, replay stays in memory
+    std::uint64_t cache_bytes = 64ULL << 20;            // clean tree nodes kept in memory
+    std::uint64_t commit_interval_ns = 5'000'000'000;   // pending operations reach the journal
+    bool background = true;  // start the background task (commits, checkpoints, removals)
+};
+
+// ---- What there is ------------------------------------------------------------------------
+
+struct VolumeInfo {
+    VolumeId id;
+    std::string name;
+    bool snapshot = false;      // then read-only
+    bool read_only = false;
+    bool guest_made = false;
+    VolumeId parent;            // snapshot: of which volume; clone: of which snapshot
+    std::uint64_t size_bytes = 0;
+    unsigned lba_shift = 12;
+    std::uint64_t mapped_bytes = 0;   // with data of its own or shared
+    std::uint64_t created_unix_ns = 0;
+    Sequence created;
+    std::array<std::uint8_t, 16> nguid{};
+    std::array<std::uint8_t, 8> eui64{};
+    std::uint64_t vm_state_bytes = 0;
+    std::uint64_t vm_clock_ns = 0;
+    std::uint64_t icount = 0;
+};
+
+struct SpaceInfo {
+    std::uint64_t image_bytes = 0;  // managed; the host file is sparse
+    std::uint64_t free_bytes = 0;
+    std::uint64_t fixed_bytes = 0;  // header, superblocks, journal
+    std::uint64_t data_bytes = 0;
+    std::uint64_t node_bytes = 0;
+    std::uint64_t pending_free_bytes = 0;  // free at the next checkpoint
+};
+
+struct ImageInfo {
+    Uuid uuid;
+    unsigned major_version = 0;
+    unsigned minor_version = 0;
+    Generation generation;
+    Sequence sequence;
+    std::uint64_t journal_bytes = 0;
+    std::uint64_t journal_used_bytes = 0;
+    std::uint64_t replayed_operations = 0;  // by this open
+    std::uint64_t replayed_commits = 0;
+    std::uint64_t created_unix_ns = 0;
+    SpaceInfo space;
+};
+
+enum class BlockState : std::uint8_t { data, zero, hole };
+struct BlockStatus {
+    BlockState state = BlockState::hole;
+    std::uint64_t length_bytes = 0;             // from the offset asked for
+    std::optional<std::uint64_t> host_offset;   // of data that lies in one piece in the host file
+};
+
+struct Statistics {
+    std::uint64_t reads = 0, writes = 0, flushes = 0, deallocations = 0, clones = 0;
+    std::uint64_t read_bytes = 0, written_bytes = 0;
+    std::uint64_t commits = 0, commit_operations = 0, journal_bytes = 0, syncs = 0;
+    std::uint64_t checkpoints = 0, nodes_written = 0, nodes_read = 0;
+};
+
+// ---- Operations ---------------------------------------------------------------------------
+
+struct NewVolume {
+    std::string name;
+    std::uint64_t size_bytes = 0;
+    unsigned lba_shift = 12;
+    bool guest_made = false;
+};
+
+struct NewSnapshot {
+    std::string name;
+    bool guest_made = false;
+    std::uint64_t vm_state_bytes = 0, vm_clock_ns = 0, icount = 0;
+};
+
+struct Range {
+    std::uint64_t offset_bytes = 0;
+    std::uint64_t length_bytes = 0;
+};
+
+struct CloneSource {
+    VolumeId volume;
+    Range range;
+};
+
+// One asynchronous operation. Buffers and ranges stay in place until the completion is called.
+struct Operation {
+    enum class Kind : std::uint8_t { read, write, flush, deallocate, write_zeroes, clone };
+    Kind kind = Kind::read;
+    VolumeId volume;
+    std::uint64_t offset_bytes = 0;            // read, write, write_zeroes, clone (destination)
+    std::uint64_t length_bytes = 0;            // read, write, write_zeroes
+    std::span<const iovec> buffers{};          // read, write
+    std::span<const Range> ranges{};           // deallocate: all of them, or none
+    std::span<const CloneSource> sources{};    // clone: one behind the other to offset_bytes
+    bool fua = false;                          // durable before the completion
+};
+using Completion = std::function<void(Status)>;
+
+// ---- The store ----------------------------------------------------------------------------
+
+class Store {
+public:
+    // Writes a new, empty image over whatever the disk holds.
+    static Status create(Disk& disk, const CreateOptions& options);
+
+    // Finds the newest state, replays the journal. `disk` outlives the store.
+    static Result<std::unique_ptr<Store>> open(Disk& disk, const OpenOptions& options);
+
+    virtual ~Store() = default;
+
+    // Makes everything durable, writes a checkpoint so that the next open has nothing to replay,
+    // stops the background task. Nothing else may be under way. The store is then only destroyed.
+    virtual Status close() = 0;
+
+    // Ends without writing anything: what a crash would leave. For tests and failed opens.
+    virtual void abandon() = 0;
+
+    // The background task finishes its step and starts no new one until `resume` (drained
+    // sections of QEMU). Returns when it is still.
+    virtual void pause() = 0;
+    virtual void resume() = 0;
+
+    virtual bool read_only() const = 0;
+    virtual ImageInfo info() = 0;
+    virtual Statistics statistics() const = 0;
+
+    // -- volumes and snapshots; each change is durable when the call returns
+    virtual std::vector<VolumeInfo> volumes() = 0;  // by id; snapshots too
+    virtual Result<VolumeInfo> volume(VolumeId id) = 0;
+    // By name; snapshots of `of` when that is given, else volumes that are no snapshots.
+    virtual Result<VolumeInfo> find(const std::string& name, std::optional<VolumeId> of) = 0;
+    virtual Result<VolumeId> create_volume(const NewVolume& volume) = 0;
+    virtual Result<VolumeId> snapshot(VolumeId volume, const NewSnapshot& snapshot) = 0;
+    virtual Result<VolumeId> clone_volume(VolumeId snapshot, const std::string& name,
+                                          bool guest_made) = 0;
+    virtual Status remove(VolumeId volume_or_snapshot) = 0;
+    virtual Status rollback(VolumeId volume, VolumeId snapshot) = 0;
+    virtual Status resize(VolumeId volume, std::uint64_t size_bytes) = 0;
+    virtual Status rename(VolumeId volume_or_snapshot, const std::string& name) = 0;
+
+    // -- input and output, waiting in the caller's task
+    virtual Status read(VolumeId volume, std::uint64_t offset_bytes,
+                        std::span<const iovec> into) = 0;
+    virtual Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
+                         bool fua) = 0;
+    virtual Status deallocate(VolumeId volume, std::span<const Range> ranges) = 0;
+    virtual Status write_zeroes(VolumeId volume, Range range) = 0;
+    // Copies by sharing where source and destination agree modulo 4 KiB, else by copying bytes.
+    // Sources are read as of the start.
+    virtual Status clone(VolumeId destination, std::uint64_t offset_bytes,
+                         std::span<const CloneSource> sources) = 0;
+    // Everything that was acknowledged for the volume before the call is durable afterwards.
+    virtual Status flush(VolumeId volume) = 0;
+    virtual Result<BlockStatus> block_status(VolumeId volume, Range range) = 0;
+
+    // Makes one state of all trees durable; recovery then has nothing to replay.
+    virtual Status checkpoint() = 0;
+    // Waits until the background has nothing left to do (deletions done, space given back).
+    virtual Status settle() = 0;
+
+    // -- the same, asynchronous; the completion is called on the store's thread, never from
+    //    inside submit
+    virtual void submit(const Operation& operation, Completion completion) = 0;
+};
+
+}  // namespace coppice
