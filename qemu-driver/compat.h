@@ -1,0 +1,66 @@
+/* What differs between the QEMU versions that the modules are built for: 7.2 (Debian 12) and 10.0
+ * (Debian 13). The glue is written for the newer one; this file gives the older one its words.
+ *
+ * Include it first: it brings QEMU's osdep.h, which must precede every other header, and the headers
+ * that moved between the versions. */
+#pragma once
+
+#include "qemu/osdep.h"
+
+#include "block/block_int.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "qemu/option.h"
+
+#if __has_include("qobject/qdict.h") /* since 10.0 */
+#include "qobject/qdict.h"
+#include "qobject/qstring.h"
+#else
+#include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qstring.h"
+#endif
+
+#if __has_include("system/block-backend.h") /* since 10.0 */
+#include "system/block-backend.h"
+#else
+#include "sysemu/block-backend.h"
+#endif
+
+/* For the device only: struct PCIDevice has a header of its own since 8.0. */
+#if __has_include("hw/pci/pci_device.h")
+#define COPPICE_PCI_DEVICE_H "hw/pci/pci_device.h"
+#else
+#define COPPICE_PCI_DEVICE_H "hw/pci/pci.h"
+#endif
+
+#define COPPICE_QEMU_AT_LEAST(major, minor) \
+    (QEMU_VERSION_MAJOR > (major) ||        \
+     (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
+
+/* 9.1 dropped the terminator of property arrays in steps, 10.0 altogether: arrays are counted. */
+#if COPPICE_QEMU_AT_LEAST(10, 0)
+#define COPPICE_PROPERTIES_END
+typedef const Property CoppiceProperty;
+#else
+#define COPPICE_PROPERTIES_END DEFINE_PROP_END_OF_LIST(),
+typedef Property CoppiceProperty;
+#endif
+
+/* The block graph got a lock that readers annotate; 7.2 knows neither lock nor annotation. */
+#ifndef GRAPH_RDLOCK
+#define GRAPH_RDLOCK
+#define GRAPH_UNLOCKED
+#define GRAPH_RDLOCK_GUARD_MAINLOOP() ((void)0)
+#define GRAPH_RDLOCK_GUARD() ((void)0)
+#endif
+
+/* Block driver members that became coroutines and were renamed for it. The functions behind them
+ * must therefore work in a coroutine and outside of one. */
+#if COPPICE_QEMU_AT_LEAST(8, 0)
+#define COPPICE_BDRV_GETLENGTH bdrv_co_getlength
+#define COPPICE_BDRV_GET_INFO bdrv_co_get_info
+#else
+#define COPPICE_BDRV_GETLENGTH bdrv_getlength
+#define COPPICE_BDRV_GET_INFO bdrv_get_info
+#endif
