@@ -1,0 +1,179 @@
+#include "format/disk/memory_disk.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "format/base/check.h"
+
+namespace coppice {
+
+SparseBytes::SparseBytes(const SparseBytes& other) : size_bytes_(other.size_bytes_)
+{
+    chunks_.reserve(other.chunks_.size());
+    for (const auto& [index, chunk] : other.chunks_) {
+        chunks_.emplace(index, std::make_unique<Chunk>(*chunk));
+    }
+}
+
+SparseBytes& SparseBytes::operator=(const SparseBytes& other)
+{
+    if (this != &other) {
+        SparseBytes copy(other);
+        *this = std::move(copy);
+    }
+    return *this;
+}
+
+void SparseBytes::read(std::uint64_t offset_bytes, std::span<std::byte> into) const
+{
+    while (!into.empty()) {
+        const std::size_t within = static_cast<std::size_t>(offset_bytes % kChunkBytes);
+        const std::size_t length = std::min(into.size(), kChunkBytes - within);
+        const auto chunk = chunks_.find(offset_bytes / kChunkBytes);
+        if (chunk == chunks_.end()) {
+            std::memset(into.data(), 0, length);
+        } else {
+            std::memcpy(into.data(), chunk->second->data() + within, length);
+        }
+        offset_bytes += length;
+        into = into.subspan(length);
+    }
+}
+
+void SparseBytes::write(std::uint64_t offset_bytes, std::span<const std::byte> from)
+{
+    size_bytes_ = std::max(size_bytes_, offset_bytes + from.size());
+    while (!from.empty()) {
+        const std::size_t within = static_cast<std::size_t>(offset_bytes % kChunkBytes);
+        const std::size_t length = std::min(from.size(), kChunkBytes - within);
+        std::unique_ptr<Chunk>& chunk = chunks_[offset_bytes / kChunkBytes];
+        if (chunk == nullptr) {
+            chunk = std::make_unique<Chunk>();
+        }
+        std::memcpy(chunk->data() + within, from.data(), length);
+        offset_bytes += length;
+        from = from.subspan(length);
+    }
+}
+
+void SparseBytes::zero(std::uint64_t offset_bytes, std::uint64_t length_bytes)
+{
+    const std::uint64_t end = std::min(offset_bytes + length_bytes, size_bytes_);
+    while (offset_bytes < end) {
+        const std::size_t within = static_cast<std::size_t>(offset_bytes % kChunkBytes);
+        const std::size_t length = static_cast<std::size_t>(
+            std::min<std::uint64_t>(end - offset_bytes, kChunkBytes - within));
+        const auto chunk = chunks_.find(offset_bytes / kChunkBytes);
+        if (chunk != chunks_.end()) {
+            if (length == kChunkBytes) {
+                chunks_.erase(chunk);
+            } else {
+                std::memset(chunk->second->data() + within, 0, length);
+            }
+        }
+        offset_bytes += length;
+    }
+}
+
+void SparseBytes::truncate(std::uint64_t size_bytes)
+{
+    if (size_bytes < size_bytes_) {
+        // What is cut off must read as zeroes when the file grows again.
+        zero(size_bytes, size_bytes_ - size_bytes);
+    }
+    size_bytes_ = size_bytes;
+}
+
+std::uint64_t MemoryDisk::taken_bytes() const
+{
+    return bytes_.allocated_bytes() + allocated_only_.size() * SparseBytes::kChunkBytes;
+}
+
+bool MemoryDisk::has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes)
+{
+    if (limit_bytes_ == UINT64_MAX || length_bytes == 0) {
+        return true;
+    }
+    std::uint64_t needed = 0;
+    const std::uint64_t last = (offset_bytes + length_bytes - 1) / SparseBytes::kChunkBytes;
+    for (std::uint64_t chunk = offset_bytes / SparseBytes::kChunkBytes; chunk <= last; ++chunk) {
+        const bool taken = bytes_.allocated(chunk * SparseBytes::kChunkBytes) ||
+                           allocated_only_.contains(chunk);
+        needed += taken ? 0 : SparseBytes::kChunkBytes;
+    }
+    return needed == 0 || taken_bytes() + needed <= limit_bytes_;
+}
+
+int MemoryDisk::perform(const IoRequest& request)
+{
+    if (fault_hook_) {
+        if (const int error = fault_hook_(request); error != 0) {
+            return -error;
+        }
+    }
+    using Kind = IoRequest::Kind;
+    if (read_only_ && request.kind != Kind::read && request.kind != Kind::sync) {
+        return -EROFS;
+    }
+    std::uint64_t offset = request.offset_bytes;
+    switch (request.kind) {
+    case Kind::read:
+        for (const iovec& buffer : request.buffers) {
+            bytes_.read(offset, {static_cast<std::byte*>(buffer.iov_base), buffer.iov_len});
+            offset += buffer.iov_len;
+        }
+        return 0;
+    case Kind::write:
+        if (!has_room(offset, request.length_bytes)) {
+            return -ENOSPC;
+        }
+        for (const iovec& buffer : request.buffers) {
+            bytes_.write(offset, {static_cast<std::byte*>(buffer.iov_base), buffer.iov_len});
+            offset += buffer.iov_len;
+        }
+        for (std::uint64_t at = request.offset_bytes; at < offset; at += SparseBytes::kChunkBytes) {
+            allocated_only_.erase(at / SparseBytes::kChunkBytes);
+        }
+        return 0;
+    case Kind::allocate:
+        if (!has_room(offset, request.length_bytes)) {
+            return -ENOSPC;
+        }
+        for (std::uint64_t at = offset; at < offset + request.length_bytes;
+             at += SparseBytes::kChunkBytes) {
+            if (!bytes_.allocated(at)) {
+                allocated_only_.insert(at / SparseBytes::kChunkBytes);
+            }
+        }
+        bytes_.truncate(std::max(bytes_.size_bytes(), offset + request.length_bytes));
+        return 0;
+    case Kind::discard: {
+        bytes_.zero(offset, request.length_bytes);
+        const std::uint64_t first = offset / SparseBytes::kChunkBytes;
+        const std::uint64_t end = (offset + request.length_bytes) / SparseBytes::kChunkBytes;
+        std::erase_if(allocated_only_, [first, end](std::uint64_t chunk) {
+            return chunk >= first && chunk < end;
+        });
+        return 0;
+    }
+    case Kind::truncate:
+        bytes_.truncate(offset);
+        std::erase_if(allocated_only_, [offset](std::uint64_t chunk) {
+            return chunk * SparseBytes::kChunkBytes >= offset;
+        });
+        return 0;
+    case Kind::sync: return 0;
+    }
+    CHECK(!"the kind of a request is one of IoRequest::Kind");
+    return -EINVAL;
+}
+
+void MemoryDisk::start(std::span<IoRequest> requests)
+{
+    for (IoRequest& request : requests) {
+        complete(request, perform(request));
+    }
+}
+
+}  // namespace coppice

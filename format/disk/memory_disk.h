@@ -1,0 +1,84 @@
+// A disk in memory: sparse, completes every request at once. For tests, fuzzers and benches; a
+// limit makes it a full host, a hook makes it a failing one.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "format/disk/disk.h"
+
+namespace coppice {
+
+// The bytes of a sparse file, in chunks of 4 KiB that exist once written. Copies are deep.
+class SparseBytes {
+public:
+    static constexpr std::size_t kChunkBytes = 4096;
+
+    SparseBytes() = default;
+    SparseBytes(const SparseBytes& other);
+    SparseBytes& operator=(const SparseBytes& other);
+    SparseBytes(SparseBytes&&) noexcept = default;
+    SparseBytes& operator=(SparseBytes&&) noexcept = default;
+    ~SparseBytes() = default;
+
+    void read(std::uint64_t offset_bytes, std::span<std::byte> into) const;
+    void write(std::uint64_t offset_bytes, std::span<const std::byte> from);
+    void zero(std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    void truncate(std::uint64_t size_bytes);
+
+    std::uint64_t size_bytes() const { return size_bytes_; }
+    std::uint64_t allocated_bytes() const { return chunks_.size() * kChunkBytes; }
+    // True if the chunk at this offset exists.
+    bool allocated(std::uint64_t offset_bytes) const
+    {
+        return chunks_.contains(offset_bytes / kChunkBytes);
+    }
+
+private:
+    using Chunk = std::array<std::byte, kChunkBytes>;
+
+    std::unordered_map<std::uint64_t, std::unique_ptr<Chunk>> chunks_;
+    std::uint64_t size_bytes_ = 0;
+};
+
+class MemoryDisk final : public Disk {
+public:
+    // Sees each request before it is done; a positive errno makes it fail with nothing done.
+    using FaultHook = std::function<int(const IoRequest&)>;
+
+    explicit MemoryDisk(Tasks& tasks) : Disk(tasks) {}
+    MemoryDisk(Tasks& tasks, SparseBytes bytes) : Disk(tasks), bytes_(std::move(bytes)) {}
+
+    Result<std::uint64_t> size_bytes() override { return bytes_.size_bytes(); }
+    bool read_only() const override { return read_only_; }
+
+    void set_read_only(bool read_only) { read_only_ = read_only; }
+    // Writes and allocations that would take more memory than this fail with ENOSPC.
+    void set_limit_bytes(std::uint64_t limit_bytes) { limit_bytes_ = limit_bytes; }
+    void set_fault_hook(FaultHook hook) { fault_hook_ = std::move(hook); }
+
+    SparseBytes& bytes() { return bytes_; }
+    const SparseBytes& bytes() const { return bytes_; }
+    // Blocks made physically present by `allocate` count as taken; they are not in `bytes`.
+    std::uint64_t taken_bytes() const;
+
+protected:
+    void start(std::span<IoRequest> requests) override;
+
+private:
+    int perform(const IoRequest& request);
+    bool has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes);
+
+    SparseBytes bytes_;
+    std::unordered_set<std::uint64_t> allocated_only_;  // chunks taken and never written
+    std::uint64_t limit_bytes_ = UINT64_MAX;
+    bool read_only_ = false;
+    FaultHook fault_hook_;
+};
+
+}  // namespace coppice
