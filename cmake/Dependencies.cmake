@@ -2,6 +2,9 @@
 #   fmt::fmt   CLI11::CLI11   nlohmann_json::nlohmann_json   Boost::context   tl::expected
 #   coppice::isal   coppice::xxhash   coppice::uring   coppice::nvme   benchmark::benchmark
 #   Threads::Threads
+if(POLICY CMP0167)
+    cmake_policy(SET CMP0167 NEW)  # Boost's own package file, not CMake's old search for it
+endif()
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(fmt REQUIRED)

@@ -4,12 +4,13 @@
 /* The first bytes of an image; format/layout/layout.h says so too. */
 static const char image_magic[8] = {'C', 'O', 'P', 'P', 'I', 'C', 'E', '\n'};
 
-static int coppice_block_probe(const uint8_t *bytes, int length, const char *file_name) {
-    bool ours = length >= (int)sizeof image_magic && !memcmp(bytes, image_magic, sizeof image_magic);
+static int coppice_block_probe(const uint8_t* bytes, int length, const char* file_name) {
+    bool ours =
+        length >= (int)sizeof image_magic && !memcmp(bytes, image_magic, sizeof image_magic);
     return ours ? 100 : 0;
 }
 
-static int coppice_block_open(BlockDriverState *bs, QDict *options, int flags, Error **errp) {
+static int coppice_block_open(BlockDriverState* bs, QDict* options, int flags, Error** errp) {
     int result = bdrv_open_file_child(NULL, options, "file", bs, errp);
     if (result < 0) return result;
     error_setg(errp, "this build of the driver has no store");

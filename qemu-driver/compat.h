@@ -1,8 +1,8 @@
 /* What differs between the QEMU versions that the modules are built for: 7.2 (Debian 12) and 10.0
  * (Debian 13). The glue is written for the newer one; this file gives the older one its words.
  *
- * Include it first: it brings QEMU's osdep.h, which must precede every other header, and the headers
- * that moved between the versions. */
+ * Include it first: it brings QEMU's osdep.h, which must precede every other header, and the
+ * headers that moved between the versions. */
 #pragma once
 
 #include "qemu/osdep.h"

@@ -19,8 +19,8 @@
  *
  * No symbol of QEMU or GLib may be referred to here; the library must load anywhere. */
 #include <dlfcn.h>
-#include <errno.h>
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -40,18 +40,18 @@ struct stamp {
     char text[STAMP_HEX_DIGITS + 1]; /* empty: the program has none */
 };
 
-static bool is_hex(const char *digits, size_t count) {
+static bool is_hex(const char* digits, size_t count) {
     return strspn(digits, "0123456789abcdef") >= count;
 }
 
 /* Finds the stamp in one mapped segment. A prefix alone (as in this library) does not count. */
-static bool find_stamp(const char *begin, size_t length, struct stamp *stamp) {
+static bool find_stamp(const char* begin, size_t length, struct stamp* stamp) {
     const size_t prefix_length = strlen(STAMP_PREFIX);
-    const char *end = begin + length;
+    const char* end = begin + length;
     while ((size_t)(end - begin) > prefix_length + STAMP_HEX_DIGITS) {
-        const char *hit = memmem(begin, (size_t)(end - begin), STAMP_PREFIX, prefix_length);
+        const char* hit = memmem(begin, (size_t)(end - begin), STAMP_PREFIX, prefix_length);
         if (!hit || (size_t)(end - hit) <= prefix_length + STAMP_HEX_DIGITS) return false;
-        const char *digits = hit + prefix_length;
+        const char* digits = hit + prefix_length;
         if (is_hex(digits, STAMP_HEX_DIGITS) && digits[STAMP_HEX_DIGITS] == '\0') {
             memcpy(stamp->text, digits, STAMP_HEX_DIGITS);
             return true;
@@ -62,32 +62,32 @@ static bool find_stamp(const char *begin, size_t length, struct stamp *stamp) {
 }
 
 /* dl_iterate_phdr names the program itself first; returning nonzero stops it there. */
-static int scan_program(struct dl_phdr_info *object, size_t size, void *result) {
+static int scan_program(struct dl_phdr_info* object, size_t size, void* result) {
     (void)size;
     for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        const ElfW(Phdr)* segment = &object->dlpi_phdr[i];
         /* String constants lie in segments that can be read and not written. */
         if (segment->p_type != PT_LOAD || (segment->p_flags & (PF_R | PF_W)) != PF_R) continue;
-        const char *begin = (const char *)(object->dlpi_addr + segment->p_vaddr);
+        const char* begin = (const char*)(object->dlpi_addr + segment->p_vaddr);
         if (find_stamp(begin, segment->p_filesz, result)) break;
     }
     return 1;
 }
 
-static bool same_file(const char *left, const char *right) {
+static bool same_file(const char* left, const char* right) {
     struct stat a, b;
     return strcmp(left, right) == 0 || (stat(left, &a) == 0 && stat(right, &b) == 0 &&
                                         a.st_dev == b.st_dev && a.st_ino == b.st_ino);
 }
 
 /* Takes our entry out of LD_PRELOAD and leaves the others. */
-static void leave_preload(const char *own_path) {
-    const char *old = getenv("LD_PRELOAD");
+static void leave_preload(const char* own_path) {
+    const char* old = getenv("LD_PRELOAD");
     if (!old) return;
     char *entries = strdup(old), *kept = calloc(1, strlen(old) + 1);
     if (!entries || !kept) _exit(1);
-    char *rest = entries;
-    for (char *entry; (entry = strsep(&rest, " :"));) {
+    char* rest = entries;
+    for (char* entry; (entry = strsep(&rest, " :"));) {
         if (!*entry || same_file(entry, own_path)) continue;
         if (*kept) strcat(kept, ":");
         strcat(kept, entry);
@@ -101,7 +101,7 @@ static void leave_preload(const char *own_path) {
     free(kept);
 }
 
-static void load_module(const char *folder, int folder_length, const char *name, int flags) {
+static void load_module(const char* folder, int folder_length, const char* name, int flags) {
     char path[PATH_CAPACITY];
     if (snprintf(path, sizeof path, "%.*s%s", folder_length, folder, name) >= (int)sizeof path) {
         fprintf(stderr, "coppice: the path of %s is too long\n", name);
@@ -117,7 +117,7 @@ static void __attribute__((constructor)) load_into_qemu(void) {
     if (!dlsym(RTLD_DEFAULT, "bdrv_register")) return;
 
     Dl_info self;
-    if (!dladdr((const void *)STAMP_PREFIX, &self) || !self.dli_fname) {
+    if (!dladdr((const void*)STAMP_PREFIX, &self) || !self.dli_fname) {
         fprintf(stderr, "coppice: the loader cannot find its own path\n");
         _exit(1);
     }
@@ -126,15 +126,16 @@ static void __attribute__((constructor)) load_into_qemu(void) {
     struct stamp running = {{0}};
     dl_iterate_phdr(scan_program, &running);
     if (strcmp(running.text, COPPICE_QEMU_STAMP) != 0) {
-        fprintf(stderr,
-                "coppice: these modules were built for QEMU %s, and %s is another build (its stamp is "
-                "%s, ours %s); run ./setup and build again, or start the QEMU they were built for\n",
-                COPPICE_QEMU_VERSION, program_invocation_short_name,
-                *running.text ? running.text : "absent", COPPICE_QEMU_STAMP);
+        fprintf(
+            stderr,
+            "coppice: these modules were built for QEMU %s, and %s is another build (its stamp is "
+            "%s, ours %s); run ./setup and build again, or start the QEMU they were built for\n",
+            COPPICE_QEMU_VERSION, program_invocation_short_name,
+            *running.text ? running.text : "absent", COPPICE_QEMU_STAMP);
         _exit(1);
     }
 
-    const char *slash = strrchr(self.dli_fname, '/');
+    const char* slash = strrchr(self.dli_fname, '/');
     int folder_length = slash ? (int)(slash - self.dli_fname) + 1 : 0;
     /* Global, since the device module uses the block module's functions. */
     load_module(self.dli_fname, folder_length, "block-coppice.so", RTLD_GLOBAL);

@@ -13,18 +13,18 @@ enum { REGISTER_BAR = 0, REGISTER_BAR_BYTES = 16 * 1024, MSIX_BAR = 4, VECTORS =
 struct CoppiceNvme {
     PCIDevice pci;
     BlockConf conf;
-    char *serial;
+    char* serial;
     MemoryRegion registers;
 };
 
 #define TYPE_COPPICE_NVME "coppice-nvme"
 OBJECT_DECLARE_SIMPLE_TYPE(CoppiceNvme, COPPICE_NVME)
 
-static uint64_t coppice_nvme_read(void *opaque, hwaddr address, unsigned size) {
+static uint64_t coppice_nvme_read(void* opaque, hwaddr address, unsigned size) {
     return 0;
 }
 
-static void coppice_nvme_write(void *opaque, hwaddr address, uint64_t value, unsigned size) {}
+static void coppice_nvme_write(void* opaque, hwaddr address, uint64_t value, unsigned size) {}
 
 static const MemoryRegionOps coppice_nvme_ops = {
     .read = coppice_nvme_read,
@@ -33,8 +33,8 @@ static const MemoryRegionOps coppice_nvme_ops = {
     .impl = {.min_access_size = 2, .max_access_size = 8},
 };
 
-static void coppice_nvme_realize(PCIDevice *pci, Error **errp) {
-    CoppiceNvme *nvme = COPPICE_NVME(pci);
+static void coppice_nvme_realize(PCIDevice* pci, Error** errp) {
+    CoppiceNvme* nvme = COPPICE_NVME(pci);
     if (!nvme->conf.blk) {
         error_setg(errp, "drive= is missing: name the image that this disk shows");
         return;
@@ -47,19 +47,17 @@ static void coppice_nvme_realize(PCIDevice *pci, Error **errp) {
     msix_init_exclusive_bar(pci, VECTORS, MSIX_BAR, errp);
 }
 
-static void coppice_nvme_exit(PCIDevice *pci) {
+static void coppice_nvme_exit(PCIDevice* pci) {
     msix_uninit_exclusive_bar(pci);
 }
 
 static CoppiceProperty coppice_nvme_properties[] = {
-    DEFINE_BLOCK_PROPERTIES(CoppiceNvme, conf),
-    DEFINE_PROP_STRING("serial", CoppiceNvme, serial),
-    COPPICE_PROPERTIES_END
-};
+    DEFINE_BLOCK_PROPERTIES(CoppiceNvme, conf), DEFINE_PROP_STRING("serial", CoppiceNvme, serial),
+    COPPICE_PROPERTIES_END};
 
-static void coppice_nvme_class_init(ObjectClass *class, void *data) {
-    DeviceClass *device = DEVICE_CLASS(class);
-    PCIDeviceClass *pci = PCI_DEVICE_CLASS(class);
+static void coppice_nvme_class_init(ObjectClass* class, void* data) {
+    DeviceClass* device = DEVICE_CLASS(class);
+    PCIDeviceClass* pci = PCI_DEVICE_CLASS(class);
     pci->realize = coppice_nvme_realize;
     pci->exit = coppice_nvme_exit;
     pci->class_id = PCI_CLASS_STORAGE_EXPRESS;
