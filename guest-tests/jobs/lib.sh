@@ -1,0 +1,86 @@
+# jobs/lib.sh: what every job says and asks; sourced by bash in the guest, $suite set before.
+#
+# A job's output has these lines, which ./run counts and collects:
+#     PASS suite/test
+#     FAIL suite/test: why
+#     SKIP suite/test: why
+#     FIGURE name value unit
+# Everything else is for people. What a command says goes to $COPPICE_SHARE/commands.log.
+commands_log=$COPPICE_SHARE/commands.log
+failed=0
+PATH=$COPPICE_BIN:$PATH
+
+pass() { echo "PASS $suite/$1"; }
+fail() { echo "FAIL $suite/$1: $2"; failed=1; }
+skip() { echo "SKIP $suite/$1: $2"; }
+note() { echo "# $*"; }
+# The job's last line.
+finish() { exit "$failed"; }
+
+# check TEST COMMAND…: the command must succeed. Its FIGURE lines become the job's.
+check() {
+    local test=$1 output code; shift
+    output=$(mktemp)
+    echo "== $suite/$test: $*" >> "$commands_log"
+    "$@" > "$output" 2>&1 < /dev/null; code=$?
+    cat "$output" >> "$commands_log"
+    sed -n "s|^FIGURE |FIGURE $suite/$test/|p" "$output"
+    if [ $code = 0 ]; then
+        pass "$test"
+    else
+        fail "$test" "exit code $code: $(grep -av '^FIGURE ' "$output" | tail -n 3 | tr '\n' ' ')"
+    fi
+    rm -f "$output"
+    return $code
+}
+
+# refuse TEST COMMAND…: the command must be refused, by an error of its own (not a signal).
+refuse() {
+    local test=$1 code; shift
+    echo "== $suite/$test must be refused: $*" >> "$commands_log"
+    "$@" >> "$commands_log" 2>&1 < /dev/null; code=$?
+    if [ $code = 0 ]; then fail "$test" "was not refused: $*"
+    elif [ $code -ge 126 ]; then fail "$test" "ended with exit code $code: $*"
+    else pass "$test"; fi
+}
+
+# Devices are found by serial: their numbers change between boots.
+controller_of() {  # controller_of SERIAL → /dev/nvme0
+    local file
+    for file in /sys/class/nvme/nvme*/serial; do
+        if [ "$(tr -d ' ' < "$file")" = "$1" ]; then
+            file=${file%/serial}; echo "/dev/${file##*/}"; return 0
+        fi
+    done
+    echo "there is no controller with serial $1" >&2
+    return 1
+}
+
+namespace_of() {  # namespace_of SERIAL [NSID] → /dev/nvme0n1, waiting a little for a rescan
+    local controller entry name nsid=${2:-1} try
+    controller=$(controller_of "$1") || return 1
+    for try in $(seq 50); do
+        # nvme1n1, or nvme1c2n1 (a path) where the kernel puts nvme1n1 above it.
+        for entry in "/sys/class/nvme/${controller#/dev/}"/nvme*n*; do
+            name=$(sed 's/c[0-9]*n/n/' <<< "${entry##*/}")
+            if [ "$(cat "$entry/nsid" 2>/dev/null)" = "$nsid" ] && [ -b "/dev/$name" ]; then
+                echo "/dev/$name"; return 0
+            fi
+        done
+        sleep 0.1
+    done
+    echo "controller $1 shows no namespace $nsid" >&2
+    return 1
+}
+
+# milliseconds now
+now_ms() { local t=${EPOCHREALTIME/./}; echo $((t / 1000)); }
+
+# timed NAME COMMAND…: runs it and says how long it took.
+timed() {
+    local name=$1 start code; shift
+    start=$(now_ms)
+    "$@"; code=$?
+    echo "FIGURE $suite/$name $(($(now_ms) - start)) ms"
+    return $code
+}

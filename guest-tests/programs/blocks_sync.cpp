@@ -1,0 +1,152 @@
+// sync-write and sync-check: every acknowledged sync is there after a kill.
+//
+// sync-write runs batches without end; each odd batch is one FUA write, each even one a few writes
+// and an fsync. After each it prints `ACK n` (with the --label before it). Which blocks a batch
+// writes follows from seed and number alone, so the checker needs only a history file: for each
+// round (a guest that was killed) one line `START LAST_ACKNOWLEDGED`. A block must hold its newest
+// acknowledged write, or one of a later batch that was under way at a kill. With --prefix (a
+// device, nothing in between that may reorder) what was under way must also be there as a prefix:
+// nothing of a later write without all of the earlier ones.
+#include "blocks.h"
+#include "pattern.h"
+#include "target.h"
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <set>
+
+namespace guest {
+namespace {
+
+// After the last `ACK` that reached the host, one more batch may have been acknowledged unseen, and
+// one more begun.
+constexpr std::uint64_t under_way_at_most = 2;
+
+struct Batch {
+    std::vector<std::uint64_t> blocks;  // in the order of writing
+    bool fua;
+};
+
+Batch batch(std::uint64_t seed, std::uint64_t number, std::uint64_t blocks) {
+    Random random(mix(seed) ^ (number << 8));
+    Batch made{{}, number % 2 == 1};
+    const std::uint64_t count = made.fua ? 1 : 1 + random.below(12);
+    // No block twice: the order of a batch's writes must show in what is there.
+    while (made.blocks.size() < count) {
+        const std::uint64_t block = random.below(blocks);
+        if (std::find(made.blocks.begin(), made.blocks.end(), block) == made.blocks.end())
+            made.blocks.push_back(block);
+    }
+    return made;
+}
+
+struct Round {
+    std::uint64_t start, acknowledged;  // acknowledged == start - 1: nothing was
+};
+
+std::vector<Round> read_history(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) refused(path);
+    std::vector<Round> rounds;
+    Round round{};
+    while (file >> round.start >> round.acknowledged)
+        rounds.push_back(round);
+    if (rounds.empty()) end(Exit::Usage, path + " holds no round");
+    return rounds;
+}
+
+}  // namespace
+
+int sync_write(const Words& words) {
+    const Target target(words[0], Target::Access::ReadWrite);
+    const std::uint64_t start = number(words[1]);
+    const std::uint64_t seed = number(option(words, "--seed", "1"));
+    const std::uint64_t most = number(option(words, "--batches", "1000000"));
+    const std::size_t unit = static_cast<std::size_t>(number(option(words, "--unit", "4096")));
+    const std::string label = option(words, "--label", "");
+    const std::uint64_t blocks = target.size_bytes() / unit;
+    if (blocks < 64) end(Exit::Usage, "the target is smaller than 64 units");
+    Buffer buffer(unit);
+    for (std::uint64_t n = start; n < start + most; ++n) {
+        const Batch now = batch(seed, n, blocks);
+        for (const std::uint64_t block : now.blocks) {
+            make_block(buffer.data(), unit, block * unit, n);
+            target.write(buffer.data(), unit, block * unit, now.fua ? RWF_DSYNC : 0);
+        }
+        if (!now.fua) target.sync();
+        std::printf("%sACK %llu\n", label.c_str(), static_cast<unsigned long long>(n));
+        std::fflush(stdout);
+    }
+    return 0;
+}
+
+int sync_check(const Words& words) {
+    const Target target(words[0], Target::Access::Read);
+    const std::vector<Round> rounds = read_history(words[1]);
+    const std::uint64_t seed = number(option(words, "--seed", "1"));
+    const std::size_t unit = static_cast<std::size_t>(number(option(words, "--unit", "4096")));
+    const std::uint64_t blocks = target.size_bytes() / unit;
+    if (blocks < 64) end(Exit::Usage, "the target is smaller than 64 units");
+
+    std::map<std::uint64_t, std::uint64_t> must;           // block → newest acknowledged batch
+    std::map<std::uint64_t, std::set<std::uint64_t>> may;  // block → batches under way at a kill
+    std::uint64_t acknowledged = 0;
+    for (const Round& round : rounds) {
+        for (std::uint64_t n = round.start; n <= round.acknowledged; ++n, ++acknowledged)
+            for (const std::uint64_t block : batch(seed, n, blocks).blocks)
+                must[block] = n;
+        for (std::uint64_t n = round.acknowledged + 1; n <= round.acknowledged + under_way_at_most;
+             ++n)
+            for (const std::uint64_t block : batch(seed, n, blocks).blocks)
+                may[block].insert(n);
+    }
+
+    Buffer buffer(unit);
+    std::map<std::uint64_t, std::uint64_t> seen;  // block → generation found
+    std::uint64_t wrong = 0;
+    for (std::uint64_t block = 0; block < blocks; ++block) {
+        if (!must.contains(block) && !may.contains(block)) continue;
+        target.read(buffer.data(), unit, block * unit);
+        const Found found = read_block(buffer.data(), unit);
+        seen[block] = found.generation;
+        const std::uint64_t least = must.contains(block) ? must[block] : never_written;
+        const bool legal =
+            found.whole && (found.generation == never_written || found.place == block * unit) &&
+            (found.generation == least || (found.generation > least && may.contains(block) &&
+                                           may[block].contains(found.generation)));
+        if (legal) continue;
+        if (++wrong <= 5)
+            std::fprintf(stderr, "block %llu: found batch %llu%s, acknowledged was %llu\n",
+                         static_cast<unsigned long long>(block),
+                         static_cast<unsigned long long>(found.generation),
+                         found.whole ? "" : " (damaged)", static_cast<unsigned long long>(least));
+    }
+
+    if (flag(words, "--prefix") && wrong == 0) {
+        // The last round's unacknowledged writes in order: once one is missing, all later ones are.
+        // A block that a later write of the list covers shows only that one, so ask "at least n".
+        const Round& last = rounds.back();
+        bool missing = false;
+        std::uint64_t missing_batch = 0;
+        for (std::uint64_t n = last.acknowledged + 1; n <= last.acknowledged + under_way_at_most;
+             ++n) {
+            for (const std::uint64_t block : batch(seed, n, blocks).blocks) {
+                const bool there = seen[block] >= n;
+                if (!there && !missing) missing_batch = n;
+                missing = missing || !there;
+                if (!there || !missing || seen[block] != n) continue;
+                std::fprintf(
+                    stderr,
+                    "block %llu holds batch %llu, but an earlier write of batch %llu is missing\n",
+                    static_cast<unsigned long long>(block), static_cast<unsigned long long>(n),
+                    static_cast<unsigned long long>(missing_batch));
+                ++wrong;
+            }
+        }
+    }
+    figure("acknowledged_syncs_checked", static_cast<double>(acknowledged), "batches");
+    return static_cast<int>(wrong == 0 ? Exit::Good : Exit::Wrong);
+}
+
+}  // namespace guest
