@@ -91,6 +91,9 @@ COPPICE_API void coppice_abandon(struct coppice_store *store);
 COPPICE_API void coppice_pause(struct coppice_store *store); /* task */
 COPPICE_API void coppice_resume(struct coppice_store *store);
 COPPICE_API bool coppice_is_read_only(struct coppice_store *store);
+/* To be called about once a second while the store is open and not paused: starts background work
+ * that is due (pending operations reach the journal, checkpoints, removals). Never waits. */
+COPPICE_API void coppice_tick(struct coppice_store *store);
 
 struct coppice_image_info {
     uint8_t uuid[16];
@@ -175,8 +178,9 @@ struct coppice_block_status {
     uint64_t length;
     int64_t host_offset; /* -1: none */
 };
-COPPICE_API int coppice_block_status(struct coppice_store *store, uint32_t volume, uint64_t offset,
-                                     uint64_t length, struct coppice_block_status *status); /* task */
+COPPICE_API int coppice_get_block_status(struct coppice_store *store, uint32_t volume,
+                                         uint64_t offset, uint64_t length,
+                                         struct coppice_block_status *status); /* task */
 
 /* ---- Checker (task): reads the image through the ports, writes nothing, needs no store ---- */
 

@@ -8,21 +8,14 @@
 
 namespace coppice {
 
-SparseBytes::SparseBytes(const SparseBytes& other) : size_bytes_(other.size_bytes_)
+SparseBytes::Chunk& SparseBytes::own_chunk(std::shared_ptr<Chunk>& chunk)
 {
-    chunks_.reserve(other.chunks_.size());
-    for (const auto& [index, chunk] : other.chunks_) {
-        chunks_.emplace(index, std::make_unique<Chunk>(*chunk));
+    if (chunk == nullptr) {
+        chunk = std::make_shared<Chunk>();
+    } else if (chunk.use_count() > 1) {
+        chunk = std::make_shared<Chunk>(*chunk);
     }
-}
-
-SparseBytes& SparseBytes::operator=(const SparseBytes& other)
-{
-    if (this != &other) {
-        SparseBytes copy(other);
-        *this = std::move(copy);
-    }
-    return *this;
+    return *chunk;
 }
 
 void SparseBytes::read(std::uint64_t offset_bytes, std::span<std::byte> into) const
@@ -47,11 +40,8 @@ void SparseBytes::write(std::uint64_t offset_bytes, std::span<const std::byte> f
     while (!from.empty()) {
         const std::size_t within = static_cast<std::size_t>(offset_bytes % kChunkBytes);
         const std::size_t length = std::min(from.size(), kChunkBytes - within);
-        std::unique_ptr<Chunk>& chunk = chunks_[offset_bytes / kChunkBytes];
-        if (chunk == nullptr) {
-            chunk = std::make_unique<Chunk>();
-        }
-        std::memcpy(chunk->data() + within, from.data(), length);
+        std::shared_ptr<Chunk>& chunk = chunks_[offset_bytes / kChunkBytes];
+        std::memcpy(own_chunk(chunk).data() + within, from.data(), length);
         offset_bytes += length;
         from = from.subspan(length);
     }
@@ -69,7 +59,7 @@ void SparseBytes::zero(std::uint64_t offset_bytes, std::uint64_t length_bytes)
             if (length == kChunkBytes) {
                 chunks_.erase(chunk);
             } else {
-                std::memset(chunk->second->data() + within, 0, length);
+                std::memset(own_chunk(chunk->second).data() + within, 0, length);
             }
         }
         offset_bytes += length;
@@ -85,12 +75,12 @@ void SparseBytes::truncate(std::uint64_t size_bytes)
     size_bytes_ = size_bytes;
 }
 
-std::uint64_t MemoryDisk::taken_bytes() const
+std::uint64_t MemoryFile::taken_bytes() const
 {
     return bytes_.allocated_bytes() + allocated_only_.size() * SparseBytes::kChunkBytes;
 }
 
-bool MemoryDisk::has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes)
+bool MemoryFile::has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes) const
 {
     if (limit_bytes_ == UINT64_MAX || length_bytes == 0) {
         return true;
@@ -105,17 +95,9 @@ bool MemoryDisk::has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes
     return needed == 0 || taken_bytes() + needed <= limit_bytes_;
 }
 
-int MemoryDisk::perform(const IoRequest& request)
+int MemoryFile::perform(const IoRequest& request)
 {
-    if (fault_hook_) {
-        if (const int error = fault_hook_(request); error != 0) {
-            return -error;
-        }
-    }
     using Kind = IoRequest::Kind;
-    if (read_only_ && request.kind != Kind::read && request.kind != Kind::sync) {
-        return -EROFS;
-    }
     std::uint64_t offset = request.offset_bytes;
     switch (request.kind) {
     case Kind::read:
@@ -172,7 +154,13 @@ int MemoryDisk::perform(const IoRequest& request)
 void MemoryDisk::start(std::span<IoRequest> requests)
 {
     for (IoRequest& request : requests) {
-        complete(request, perform(request));
+        const bool changes =
+            request.kind != IoRequest::Kind::read && request.kind != IoRequest::Kind::sync;
+        int error = fault_hook_ ? fault_hook_(request) : 0;
+        if (error == 0 && read_only_ && changes) {
+            error = EROFS;
+        }
+        complete(request, error != 0 ? -error : file_.perform(request));
     }
 }
 

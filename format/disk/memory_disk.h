@@ -14,17 +14,11 @@
 
 namespace coppice {
 
-// The bytes of a sparse file, in chunks of 4 KiB that exist once written. Copies are deep.
+// The bytes of a sparse file, in chunks of 4 KiB that exist once written. Copies are cheap: they
+// share chunks until one of them writes. Copies that share belong to one thread.
 class SparseBytes {
 public:
     static constexpr std::size_t kChunkBytes = 4096;
-
-    SparseBytes() = default;
-    SparseBytes(const SparseBytes& other);
-    SparseBytes& operator=(const SparseBytes& other);
-    SparseBytes(SparseBytes&&) noexcept = default;
-    SparseBytes& operator=(SparseBytes&&) noexcept = default;
-    ~SparseBytes() = default;
 
     void read(std::uint64_t offset_bytes, std::span<std::byte> into) const;
     void write(std::uint64_t offset_bytes, std::span<const std::byte> from);
@@ -42,8 +36,35 @@ public:
 private:
     using Chunk = std::array<std::byte, kChunkBytes>;
 
-    std::unordered_map<std::uint64_t, std::unique_ptr<Chunk>> chunks_;
+    Chunk& own_chunk(std::shared_ptr<Chunk>& chunk);
+
+    std::unordered_map<std::uint64_t, std::shared_ptr<Chunk>> chunks_;
     std::uint64_t size_bytes_ = 0;
+};
+
+// A sparse file that knows what it takes of its host: bytes, and blocks that were allocated and
+// never written. Does what a request says; a limit makes the host a full one.
+class MemoryFile {
+public:
+    MemoryFile() = default;
+    explicit MemoryFile(SparseBytes bytes) : bytes_(std::move(bytes)) {}
+
+    // 0 or a negative errno. Reads fill their buffers.
+    int perform(const IoRequest& request);
+
+    // Writes and allocations that would take more than this fail with ENOSPC.
+    void set_limit_bytes(std::uint64_t limit_bytes) { limit_bytes_ = limit_bytes; }
+    std::uint64_t taken_bytes() const;
+
+    SparseBytes& bytes() { return bytes_; }
+    const SparseBytes& bytes() const { return bytes_; }
+
+private:
+    bool has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
+
+    SparseBytes bytes_;
+    std::unordered_set<std::uint64_t> allocated_only_;  // chunks taken and never written
+    std::uint64_t limit_bytes_ = UINT64_MAX;
 };
 
 class MemoryDisk final : public Disk {
@@ -52,31 +73,24 @@ public:
     using FaultHook = std::function<int(const IoRequest&)>;
 
     explicit MemoryDisk(Tasks& tasks) : Disk(tasks) {}
-    MemoryDisk(Tasks& tasks, SparseBytes bytes) : Disk(tasks), bytes_(std::move(bytes)) {}
+    MemoryDisk(Tasks& tasks, SparseBytes bytes) : Disk(tasks), file_(std::move(bytes)) {}
 
-    Result<std::uint64_t> size_bytes() override { return bytes_.size_bytes(); }
+    Result<std::uint64_t> size_bytes() override { return file_.bytes().size_bytes(); }
     bool read_only() const override { return read_only_; }
 
     void set_read_only(bool read_only) { read_only_ = read_only; }
-    // Writes and allocations that would take more memory than this fail with ENOSPC.
-    void set_limit_bytes(std::uint64_t limit_bytes) { limit_bytes_ = limit_bytes; }
+    void set_limit_bytes(std::uint64_t limit_bytes) { file_.set_limit_bytes(limit_bytes); }
     void set_fault_hook(FaultHook hook) { fault_hook_ = std::move(hook); }
 
-    SparseBytes& bytes() { return bytes_; }
-    const SparseBytes& bytes() const { return bytes_; }
-    // Blocks made physically present by `allocate` count as taken; they are not in `bytes`.
-    std::uint64_t taken_bytes() const;
+    SparseBytes& bytes() { return file_.bytes(); }
+    const SparseBytes& bytes() const { return file_.bytes(); }
+    std::uint64_t taken_bytes() const { return file_.taken_bytes(); }
 
 protected:
     void start(std::span<IoRequest> requests) override;
 
 private:
-    int perform(const IoRequest& request);
-    bool has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes);
-
-    SparseBytes bytes_;
-    std::unordered_set<std::uint64_t> allocated_only_;  // chunks taken and never written
-    std::uint64_t limit_bytes_ = UINT64_MAX;
+    MemoryFile file_;
     bool read_only_ = false;
     FaultHook fault_hook_;
 };

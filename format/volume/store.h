@@ -48,7 +48,6 @@ struct OpenOptions {
     bool read_only = false;  // nothing is written, replay stays in memory
     std::uint64_t cache_bytes = 64ULL << 20;            // clean tree nodes kept in memory
     std::uint64_t commit_interval_ns = 5'000'000'000;   // pending operations reach the journal
-    bool background = true;  // start the background task (commits, checkpoints, removals)
 };
 
 // ---- What there is ------------------------------------------------------------------------
@@ -161,14 +160,17 @@ public:
     virtual ~Store() = default;
 
     // Makes everything durable, writes a checkpoint so that the next open has nothing to replay,
-    // stops the background task. Nothing else may be under way. The store is then only destroyed.
+    // stops the background work. Nothing else may be under way. The store is then only destroyed.
     virtual Status close() = 0;
 
     // Ends without writing anything: what a crash would leave. For tests and failed opens.
     virtual void abandon() = 0;
 
-    // The background task finishes its step and starts no new one until `resume` (drained
-    // sections of QEMU). Returns when it is still.
+    // The host of the store calls this about once a second: starts background work that is due
+    // (pending operations reach the journal, checkpoints, removals). Never waits.
+    virtual void tick() = 0;
+    // Background work finishes its step and none is started until `resume` (drained sections of
+    // QEMU). Returns when all is still. (task)
     virtual void pause() = 0;
     virtual void resume() = 0;
 

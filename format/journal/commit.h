@@ -1,0 +1,56 @@
+// Operations as the journal holds them, and commits as runs of journal blocks (FORMAT.md,
+// "Journal"). Bytes only: nothing here reads or writes a disk.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "format/base/result.h"
+#include "format/base/units.h"
+#include "format/layout/layout.h"
+
+namespace coppice {
+
+// One operation: its record and what it has in the commit's payload (for a write the checksums of
+// its blocks from the second on, for management a VolumeRecord).
+struct JournalOperation {
+    layout::OperationRecord record{};
+    std::vector<std::byte> payload;
+
+    layout::OperationType type() const { return static_cast<layout::OperationType>(record.type); }
+    Sequence sequence() const { return Sequence(record.sequence); }
+    VolumeId volume() const { return VolumeId(record.volume); }
+    bool continues() const { return (record.flags & layout::kOperationContinues) != 0; }
+    // Write: the checksum of block `index` of the operation.
+    std::uint32_t checksum(std::uint64_t index) const;
+};
+
+// Journal blocks that a commit of these operations takes.
+std::uint64_t commit_blocks(std::uint64_t operations, std::uint64_t payload_bytes);
+
+// What the blocks of a commit carry beside its operations.
+struct CommitPlace {
+    CommitNo commit;
+    Generation generation;
+    CommitNo synced;
+    std::uint64_t previous = 0;  // checksum of the journal block before it
+    std::uint64_t image_seed = 0;
+    std::uint8_t flags = 0;
+};
+
+// Formats a commit; `last_checksum` becomes that of its last block.
+std::vector<std::byte> encode_commit(std::span<const JournalOperation> operations,
+                                     const CommitPlace& place, std::uint64_t& last_checksum);
+
+struct DecodedCommit {
+    CommitNo commit;
+    std::uint8_t flags = 0;
+    std::vector<JournalOperation> operations;
+};
+
+// The stream of a commit's blocks (without their headers) as operations; an Error names the field
+// that cannot be.
+Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> stream);
+
+}  // namespace coppice

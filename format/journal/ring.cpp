@@ -1,0 +1,58 @@
+#include "format/journal/ring.h"
+
+#include <array>
+
+#include "format/base/check.h"
+#include "format/base/rules.h"
+
+namespace coppice {
+
+Ring::Ring(Disk& disk, std::uint64_t start_block, std::uint64_t blocks, std::uint64_t image_seed)
+    : disk_(disk), start_(start_block), blocks_(blocks), image_seed_(image_seed)
+{
+}
+
+void Ring::set(const JournalPosition& tail, const JournalPosition& head, CommitNo synced)
+{
+    tail_ = tail;
+    head_ = head;
+    synced_ = synced;
+    used_ = distance(tail.block, head.block);
+}
+
+Status Ring::write(std::span<const JournalOperation> operations, Generation generation,
+                   std::uint8_t flags)
+{
+    const CommitPlace place{head_.commit, generation, synced_, head_.chain, image_seed_, flags};
+    std::uint64_t last_checksum = 0;
+    std::vector<std::byte> blocks = encode_commit(operations, place, last_checksum);
+    const std::uint64_t count = blocks.size() / kBlockBytes;
+    // One block always stays free, so that a full ring is not taken for an empty one.
+    CHECK(count < free_blocks() || !obeys(Rule::ring_tail_kept));
+
+    const std::uint64_t first = std::min(count, blocks_ - head_.block);
+    std::array<iovec, 2> buffers{{{blocks.data(), first * kBlockBytes},
+                                  {blocks.data() + first * kBlockBytes,
+                                   (count - first) * kBlockBytes}}};
+    std::array<IoRequest, 2> requests{};
+    for (std::size_t i = 0; i < 2; ++i) {
+        requests[i].kind = IoRequest::Kind::write;
+        requests[i].offset_bytes = (start_ + (i == 0 ? head_.block : 0)) * kBlockBytes;
+        requests[i].length_bytes = buffers[i].iov_len;
+        requests[i].buffers = {&buffers[i], 1};
+    }
+    // The head moves first: the caller is the only writer, and a failed write ends all writing.
+    head_.commit = head_.commit + 1;
+    head_.block = (head_.block + count) % blocks_;
+    head_.chain = last_checksum;
+    used_ = std::min(used_ + count, blocks_);
+    return disk_.run({requests.data(), count > first ? std::size_t{2} : std::size_t{1}});
+}
+
+void Ring::move_tail(const JournalPosition& tail)
+{
+    tail_ = tail;
+    used_ = distance(tail.block, head_.block);
+}
+
+}  // namespace coppice

@@ -1,0 +1,124 @@
+#include "format/space/checksum_table.h"
+
+#include <algorithm>
+
+namespace coppice {
+
+namespace {
+
+constexpr std::uint64_t kPerItem = layout::kChecksumsPerItem;
+
+std::size_t parity(Generation generation) { return generation.value % 2; }
+
+}  // namespace
+
+ChecksumTable::ChecksumTable(NodeCache& cache, Space& space, const NodeRef& root)
+    : space_(space), tree_(cache, kChecksumShape), root_(root)
+{
+}
+
+void ChecksumTable::put(Generation generation, BlockNo block, std::uint32_t checksum)
+{
+    Chunk& chunk = pending_[parity(generation)][block.value / kPerItem];
+    const std::uint64_t index = block.value % kPerItem;
+    chunk.present |= std::uint32_t{1} << index;
+    chunk.values[index] = checksum;
+}
+
+ChecksumTable::Found ChecksumTable::get(Generation current, BlockNo block) const
+{
+    const std::uint64_t chunk_number = block.value / kPerItem;
+    const std::uint64_t index = block.value % kPerItem;
+    for (std::size_t age = 0; age < 2; ++age) {
+        const Pending& pending = pending_[(parity(current) + age) % 2];
+        auto found = pending.find(chunk_number);
+        if (found != pending.end() && (found->second.present >> index & 1U) != 0) {
+            return {std::nullopt, true, found->second.values[index]};
+        }
+    }
+    Cursor cursor(tree_.cache(), root_);
+    Found result;
+    result.missing = cursor.seek(Key(chunk_number));
+    if (!result.missing && cursor.valid() && cursor.key() == Key(chunk_number)) {
+        const auto item = cursor.get<layout::ChecksumItem>();
+        result.present = (item.present >> index & 1U) != 0;
+        result.checksum = item.values[index];
+    }
+    return result;
+}
+
+Status ChecksumTable::update(std::uint64_t chunk, const Change& change,
+                             const std::function<void(layout::ChecksumItem&)>& edit)
+{
+    const Key key(chunk);
+    for (;;) {
+        COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
+        CacheUse use(tree_.cache());
+        auto missing = tree_.prepare(root_, key, key);
+        Cursor cursor(tree_.cache(), root_);
+        if (!missing) {
+            missing = cursor.seek(key);
+        }
+        if (missing) {
+            COPPICE_TRY(tree_.load(*missing));
+            continue;
+        }
+        layout::ChecksumItem item{};
+        if (cursor.valid() && cursor.key() == key) {
+            item = cursor.get<layout::ChecksumItem>();
+        }
+        item.chunk = chunk;
+        edit(item);
+        if (item.present == 0) {
+            tree_.erase(root_, key, change);
+        } else {
+            tree_.insert(root_, reinterpret_cast<const std::byte*>(&item), change);
+        }
+        return {};
+    }
+}
+
+Status ChecksumTable::write(Generation generation, Sequence sequence)
+{
+    Pending& pending = pending_[parity(generation)];
+    std::vector<std::uint64_t> chunks;
+    chunks.reserve(pending.size());
+    for (const auto& [chunk, values] : pending) {
+        chunks.push_back(chunk);
+    }
+    std::sort(chunks.begin(), chunks.end());
+    const Change change{space_, generation, sequence, Sequence(), ListId()};
+    for (std::uint64_t chunk : chunks) {
+        const Chunk values = pending.at(chunk);
+        COPPICE_TRY(update(chunk, change, [&](layout::ChecksumItem& item) {
+            item.present = item.present | values.present;
+            for (std::uint64_t i = 0; i < kPerItem; ++i) {
+                if ((values.present >> i & 1U) != 0) {
+                    item.values[i] = values.values[i];
+                }
+            }
+        }));
+    }
+    pending.clear();
+    return {};
+}
+
+Status ChecksumTable::clear(Generation generation, Sequence sequence, const Extent& extent)
+{
+    const Change change{space_, generation, sequence, Sequence(), ListId()};
+    const std::uint64_t end = extent.block.value + extent.length;
+    for (std::uint64_t block = extent.block.value; block < end;) {
+        const std::uint64_t chunk = block / kPerItem;
+        const std::uint64_t chunk_end = std::min(end, (chunk + 1) * kPerItem);
+        COPPICE_TRY(update(chunk, change, [&](layout::ChecksumItem& item) {
+            for (std::uint64_t i = block; i < chunk_end; ++i) {
+                item.present = item.present & ~(std::uint32_t{1} << (i % kPerItem));
+                item.values[i % kPerItem] = 0;
+            }
+        }));
+        block = chunk_end;
+    }
+    return {};
+}
+
+}  // namespace coppice

@@ -1,0 +1,79 @@
+#include "format/space/dead_table.h"
+
+namespace coppice {
+
+DeadTable::DeadTable(NodeCache& cache, Space& space, const NodeRef& root)
+    : space_(space), tree_(cache, kDeadShape), root_(root)
+{
+}
+
+Status DeadTable::insert(Generation generation, Sequence sequence, const Drop& drop)
+{
+    const Change change{space_, generation, sequence, Sequence(), ListId()};
+    const Key key(drop.list.value, drop.birth.value, drop.block);
+    for (;;) {
+        COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
+        CacheUse use(tree_.cache());
+        auto missing = tree_.prepare(root_, key, key);
+        Cursor cursor(tree_.cache(), root_);
+        if (!missing) {
+            missing = cursor.seek(key);
+        }
+        if (missing) {
+            COPPICE_TRY(tree_.load(*missing));
+            continue;
+        }
+        layout::DeadItem item{};
+        item.list = drop.list.value;
+        item.birth = drop.birth.value;
+        item.block = drop.block;
+        item.length = drop.length;
+        item.kind = static_cast<std::uint8_t>(drop.kind);
+        if (cursor.valid() && cursor.key() == key) {
+            // Pieces of one range reference have one key; their lengths add up.
+            item.length = drop.length + cursor.get<layout::DeadItem>().length;
+        }
+        tree_.insert(root_, reinterpret_cast<const std::byte*>(&item), change);
+        return {};
+    }
+}
+
+Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId list,
+                             Sequence after, Sequence up_to, std::size_t limit,
+                             std::vector<Drop>& taken)
+{
+    const Change change{space_, generation, sequence, Sequence(), ListId()};
+    const Key first(list.value, after.value + 1, 0);
+    const Key last(list.value, up_to.value, ~std::uint64_t{0});
+    for (std::size_t count = 0; count < limit; ++count) {
+        for (;;) {
+            COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
+            CacheUse use(tree_.cache());
+            Cursor cursor(tree_.cache(), root_);
+            auto missing = cursor.seek(first);
+            while (!missing && cursor.valid() && cursor.key() < first) {
+                missing = cursor.next();
+            }
+            const bool found = !missing && cursor.valid() && cursor.key() <= last;
+            if (!missing && !found) {
+                return false;
+            }
+            const Key key = found ? cursor.key() : Key();
+            if (!missing) {
+                missing = tree_.prepare(root_, key, key);
+            }
+            if (missing) {
+                COPPICE_TRY(tree_.load(*missing));
+                continue;
+            }
+            const auto item = cursor.get<layout::DeadItem>();
+            taken.push_back({list, Sequence(item.birth), static_cast<layout::DeadKind>(item.kind),
+                             item.block, item.length});
+            tree_.erase(root_, key, change);
+            break;
+        }
+    }
+    return true;
+}
+
+}  // namespace coppice

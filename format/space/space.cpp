@@ -1,0 +1,442 @@
+#include "format/space/space.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/check.h"
+
+namespace coppice {
+
+namespace {
+
+using layout::kGroupBlocks;
+
+// Metadata is made physically present in steps of this many blocks.
+constexpr std::uint64_t kAllocationStep = 64;
+
+std::uint64_t group_index(BlockNo block) { return block.value / kGroupBlocks; }
+
+}  // namespace
+
+Space::Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const NodeRef& root,
+             const Totals& tree_totals)
+    : disk_(disk), cache_(cache), tree_(cache, kFreeShape), root_(root), totals_(tree_totals),
+      fixed_blocks_(fixed_blocks), groups_(tree_totals.image_blocks / kGroupBlocks),
+      noted_data_(groups_.size()), loading_(disk.tasks()), data_cursor_(fixed_blocks),
+      node_cursor_(fixed_blocks)
+{
+}
+
+Group& Space::group_of(BlockNo block)
+{
+    Group* group = groups_[group_index(block)].get();
+    CHECK(group != nullptr);
+    return *group;
+}
+
+void Space::note_data_block(BlockNo block)
+{
+    const std::uint64_t index = group_index(block);
+    if (index >= noted_data_.size()) {
+        noted_data_.resize(index + 1);
+    }
+    noted_data_[index] = true;
+}
+
+void Space::count_node_space(const Group& group, bool add)
+{
+    std::uint64_t count = 0;
+    const std::uint64_t end = std::min(group.allocated_blocks, kGroupBlocks);
+    for (std::uint64_t bit = group.free.next_set(0); bit < end; bit = group.free.next_set(bit)) {
+        const std::uint64_t run_end = std::min(group.free.next_clear(bit), end);
+        count += run_end - bit;
+        bit = run_end;
+    }
+    nodes_free_ = add ? nodes_free_ + count : nodes_free_ - count;
+}
+
+Status Space::load_group(std::uint64_t index)
+{
+    loading_.lock();
+    struct Unlock {
+        TaskMutex& mutex;
+        ~Unlock() { mutex.unlock(); }
+    } unlock{loading_};
+    if (groups_[index] != nullptr) {
+        return {};
+    }
+    const std::uint64_t first_block = index * kGroupBlocks;
+    auto damaged = [&](std::string_view what) {
+        return fail(ErrorCode::bad_record,
+                    fmt::format("free-space tree, group {} (block {}): {}", index, first_block,
+                                what));
+    };
+    for (;;) {
+        CacheUse use(cache_);
+        auto group = std::make_unique<Group>();
+        Cursor cursor(cache_, root_);
+        auto missing = cursor.seek(Key(first_block * 4));
+        if (!missing && (!cursor.valid() || cursor.key() != Key(first_block * 4))) {
+            return damaged("has no info item");
+        }
+        bool info_read = false;
+        while (!missing && cursor.valid() &&
+               cursor.key().words[0] / 4 < first_block + kGroupBlocks) {
+            const auto item = cursor.get<layout::FreeItem>();
+            const std::uint64_t start = item.key / 4 - first_block;
+            const auto kind = static_cast<layout::FreeKind>(item.key % 4);
+            bool fits = true;
+            if (kind == layout::FreeKind::group && !info_read) {
+                layout::GroupInfo info;
+                std::memcpy(static_cast<void*>(&info), item.value.data(), sizeof(info));
+                group->metadata = (info.flags & layout::kGroupHoldsMetadata) != 0;
+                group->bitmaps = (info.flags & layout::kGroupUsesBitmaps) != 0;
+                group->allocated_blocks = info.allocated_blocks;
+                info_read = true;
+            } else if (kind == layout::FreeKind::extent) {
+                layout::FreeExtent extent;
+                std::memcpy(static_cast<void*>(&extent), item.value.data(), sizeof(extent));
+                fits = extent.length <= kGroupBlocks && start + extent.length <= kGroupBlocks &&
+                       group->tree_free.set(start, extent.length);
+            } else if (kind == layout::FreeKind::bitmap && start % layout::kBitmapBlocks == 0) {
+                layout::FreeBitmap bitmap;
+                std::memcpy(static_cast<void*>(&bitmap), item.value.data(), sizeof(bitmap));
+                group->tree_free.set_word(start / 64, bitmap.bits[0]);
+                group->tree_free.set_word(start / 64 + 1, bitmap.bits[1]);
+            } else {
+                fits = false;
+            }
+            if (!fits) {
+                return damaged("has an impossible item");
+            }
+            missing = cursor.next();
+        }
+        if (missing) {
+            COPPICE_TRY(tree_.load(*missing));
+            continue;
+        }
+        if (fixed_blocks_ > first_block &&
+            group->tree_free.next_set(0) < std::min(fixed_blocks_ - first_block, kGroupBlocks)) {
+            return damaged("lists a block of the fixed region as free");
+        }
+        group->in_tree = true;
+        group->free = group->tree_free;
+        group->free_count = group->free.count();
+        if (group->metadata) {
+            count_node_space(*group, true);
+        } else {
+            data_free_ += group->free_count;
+        }
+        groups_[index] = std::move(group);
+        return {};
+    }
+}
+
+Status Space::load_extent(const Extent& extent)
+{
+    for (std::uint64_t index = group_index(extent.block);
+         index <= (extent.block.value + extent.length - 1) / kGroupBlocks; ++index) {
+        if (index >= groups_.size()) {
+            return fail(ErrorCode::bad_record,
+                        fmt::format("block {} is beyond the end of the image", extent.block.value));
+        }
+        if (groups_[index] == nullptr) {
+            COPPICE_TRY(load_group(index));
+        }
+    }
+    return {};
+}
+
+// Adds a group at the end of the image.
+Status Space::grow(bool metadata)
+{
+    loading_.lock();
+    struct Unlock {
+        TaskMutex& mutex;
+        ~Unlock() { mutex.unlock(); }
+    } unlock{loading_};
+    const std::uint64_t index = groups_.size();
+    if ((index + 1) * kGroupBlocks > layout::kMaxBlock) {
+        return fail(ErrorCode::no_space, "the image has reached its largest size");
+    }
+    // The host file has the group's length before anything is put there.
+    IoRequest request{.kind = IoRequest::Kind::truncate,
+                      .offset_bytes = (index + 1) * kGroupBlocks * kBlockBytes};
+    auto length = disk_.size_bytes();
+    if (!length) {
+        return pass_on(length);
+    }
+    if (*length < request.offset_bytes) {
+        COPPICE_TRY(disk_.run({&request, 1}));
+    }
+    auto group = std::make_unique<Group>();
+    const std::uint64_t first_block = index * kGroupBlocks;
+    const std::uint64_t begin =
+        fixed_blocks_ > first_block ? std::min(fixed_blocks_ - first_block, kGroupBlocks) : 0;
+    group->free.set(begin, kGroupBlocks - begin);
+    group->tree_free = group->free;
+    group->free_count = kGroupBlocks - begin;
+    group->metadata = metadata || begin > 0;
+    if (index < noted_data_.size() && noted_data_[index]) {
+        group->metadata = false;
+    }
+    if (group->metadata) {
+        group->allocated_blocks = begin;
+    } else {
+        data_free_ += group->free_count;
+    }
+    totals_.image_blocks += kGroupBlocks;
+    totals_.free_blocks += group->free_count;
+    groups_.push_back(std::move(group));
+    return {};
+}
+
+// ---- Data ---------------------------------------------------------------------------------
+
+bool Space::take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Extent>& taken)
+{
+    Group* group = groups_[index].get();
+    if (group == nullptr || group->metadata || group->free_count == 0) {
+        return false;
+    }
+    const std::uint64_t first_block = index * kGroupBlocks;
+    std::uint64_t from = data_cursor_ > first_block ? data_cursor_ - first_block : 0;
+    while (wanted > 0) {
+        const std::uint64_t begin = group->free.next_set(from);
+        if (begin >= kGroupBlocks) {
+            break;
+        }
+        const std::uint64_t end = std::min(group->free.next_clear(begin), begin + wanted);
+        CHECK(group->free.clear(begin, end - begin));
+        group->free_count -= end - begin;
+        data_free_ -= end - begin;
+        wanted -= end - begin;
+        const BlockNo block(first_block + begin);
+        if (!taken.empty() && taken.back().block + taken.back().length == block) {
+            taken.back().length += end - begin;
+        } else {
+            taken.push_back({block, end - begin});
+        }
+        from = end;
+        data_cursor_ = first_block + end;
+    }
+    return wanted == 0;
+}
+
+Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks)
+{
+    // See that there is enough before taking any: groups not read yet first, then a larger file.
+    while (data_free_ < blocks) {
+        Status grown;
+        if (next_unread_ < groups_.size()) {
+            const std::uint64_t index = next_unread_++;
+            grown = groups_[index] == nullptr ? load_group(index) : Status();
+        } else {
+            grown = grow(false);
+        }
+        if (!grown) {
+            return pass_on(grown);
+        }
+    }
+    std::vector<Extent> taken;
+    std::uint64_t wanted = blocks;
+    const std::uint64_t start = data_cursor_ / kGroupBlocks;
+    for (std::uint64_t i = 0; i <= groups_.size(); ++i) {
+        const std::uint64_t index = (start + i) % groups_.size();
+        if (i > 0) {
+            data_cursor_ = index * kGroupBlocks;
+        }
+        if (take_from(index, wanted, taken)) {
+            return taken;
+        }
+    }
+    CHECK(false);  // data_free_ said that there is enough
+    return taken;
+}
+
+void Space::return_data(const Extent& extent)
+{
+    release({extent});
+    unreleased_ += extent.length;  // it was not counted among the freed
+}
+
+void Space::use_data(Generation generation, const Extent& extent)
+{
+    deltas_[parity(generation)].push_back({extent, true, false});
+}
+
+Status Space::use_named(Generation generation, const Extent& extent)
+{
+    while (extent.block.value + extent.length > groups_.size() * kGroupBlocks) {
+        COPPICE_TRY(grow(false));
+    }
+    COPPICE_TRY(load_extent(extent));
+    for (std::uint64_t done = 0; done < extent.length;) {
+        const BlockNo block = extent.block + done;
+        Group& group = group_of(block);
+        const std::uint64_t bit = block.value % kGroupBlocks;
+        const std::uint64_t count = std::min(kGroupBlocks - bit, extent.length - done);
+        if (group.metadata || !group.free.clear(bit, count)) {
+            return fail(ErrorCode::bad_record,
+                        fmt::format("the journal names blocks {} to {}, which are in use",
+                                    block.value, block.value + count - 1));
+        }
+        group.free_count -= count;
+        data_free_ -= count;
+        done += count;
+    }
+    use_data(generation, extent);
+    return {};
+}
+
+// ---- Nodes --------------------------------------------------------------------------------
+
+// Makes a further step of a metadata group physically present.
+Status Space::extend_allocation(std::uint64_t index)
+{
+    Group& group = *groups_[index];
+    const std::uint64_t begin = group.allocated_blocks;
+    const std::uint64_t end = std::min(begin + kAllocationStep, kGroupBlocks);
+    IoRequest request{.kind = IoRequest::Kind::allocate,
+                      .offset_bytes = (index * kGroupBlocks + begin) * kBlockBytes,
+                      .length_bytes = (end - begin) * kBlockBytes};
+    COPPICE_TRY(disk_.run({&request, 1}));
+    if (group.allocated_blocks != begin) {
+        return {};  // somebody else did meanwhile
+    }
+    count_node_space(group, false);
+    group.allocated_blocks = end;
+    count_node_space(group, true);
+    return {};
+}
+
+Status Space::ensure_nodes(std::uint64_t count, std::uint64_t reserve)
+{
+    while (nodes_free_ < count + reserve) {
+        // Room in a group that is there; else a group not read yet; else a new one.
+        std::uint64_t chosen = groups_.size();
+        for (std::uint64_t i = 0; i < groups_.size() && chosen == groups_.size(); ++i) {
+            const Group* group = groups_[i].get();
+            if (group != nullptr && group->metadata && group->allocated_blocks < kGroupBlocks) {
+                chosen = i;
+            }
+        }
+        Status done;
+        if (chosen < groups_.size()) {
+            done = extend_allocation(chosen);
+        } else {
+            std::uint64_t unread = 0;
+            while (unread < groups_.size() && groups_[unread] != nullptr) {
+                ++unread;
+            }
+            done = unread < groups_.size() ? load_group(unread) : grow(true);
+        }
+        if (!done) {
+            return done;
+        }
+    }
+    return {};
+}
+
+BlockNo Space::take_node(Generation generation)
+{
+    CHECK(nodes_free_ > 0);
+    const std::uint64_t start = node_cursor_ / kGroupBlocks;
+    for (std::uint64_t i = 0; i <= groups_.size(); ++i) {
+        const std::uint64_t index = (start + i) % groups_.size();
+        Group* group = groups_[index].get();
+        if (group == nullptr || !group->metadata) {
+            continue;
+        }
+        const std::uint64_t from = i == 0 ? node_cursor_ % kGroupBlocks : 0;
+        const std::uint64_t bit = group->free.next_set(from);
+        if (bit < group->allocated_blocks) {
+            CHECK(group->free.clear(bit, 1));
+            --group->free_count;
+            --nodes_free_;
+            const BlockNo block(index * kGroupBlocks + bit);
+            node_cursor_ = block.value + 1 == (index + 1) * kGroupBlocks ? block.value
+                                                                         : block.value + 1;
+            deltas_[parity(generation)].push_back({{block, 1}, true, true});
+            return block;
+        }
+    }
+    CHECK(false);  // nodes_free_ said that there is one
+    return {};
+}
+
+void Space::return_node(BlockNo block, Generation generation)
+{
+    // Used and freed within one generation: both are written down, and the block waits like any.
+    free_node(generation, block);
+}
+
+void Space::drop_node(ListId list, BlockNo block, Sequence birth, Generation generation)
+{
+    if (list.value == 0) {
+        free_node(generation, block);
+    } else {
+        drop(generation, {list, birth, layout::DeadKind::node, block.value, 1});
+    }
+}
+
+// ---- Drops --------------------------------------------------------------------------------
+
+void Space::drop(Generation generation, const Drop& drop)
+{
+    drops_[parity(generation)].push_back(drop);
+    ++pending_drops_;
+}
+
+std::vector<Drop> Space::take_drops(Generation generation)
+{
+    std::vector<Drop> result = std::move(drops_[parity(generation)]);
+    drops_[parity(generation)].clear();
+    pending_drops_ -= result.size();
+    return result;
+}
+
+void Space::free_data(Generation generation, const Extent& extent)
+{
+    deltas_[parity(generation)].push_back({extent, false, false});
+    freed_[parity(generation)].push_back(extent);
+    unreleased_ += extent.length;
+}
+
+void Space::free_node(Generation generation, BlockNo block)
+{
+    deltas_[parity(generation)].push_back({{block, 1}, false, true});
+    freed_[parity(generation)].push_back({block, 1});
+    ++unreleased_;
+}
+
+std::vector<Extent> Space::take_freed(Generation generation)
+{
+    std::vector<Extent> result = std::move(freed_[parity(generation)]);
+    freed_[parity(generation)].clear();
+    return result;
+}
+
+void Space::release(const std::vector<Extent>& extents)
+{
+    for (const Extent& extent : extents) {
+        for (std::uint64_t done = 0; done < extent.length;) {
+            const BlockNo block = extent.block + done;
+            Group& group = group_of(block);
+            const std::uint64_t bit = block.value % kGroupBlocks;
+            const std::uint64_t count = std::min(kGroupBlocks - bit, extent.length - done);
+            CHECK(group.free.set(bit, count));
+            group.free_count += count;
+            if (!group.metadata) {
+                data_free_ += count;
+            } else {
+                CHECK(bit + count <= group.allocated_blocks);
+                nodes_free_ += count;
+            }
+            done += count;
+        }
+        unreleased_ -= extent.length;
+    }
+}
+
+}  // namespace coppice

@@ -1,0 +1,118 @@
+// Which blocks of the image are free, in memory and in the free-space tree.
+//
+//   take (memory) -> use (belongs to a generation) -> drop -> freed (tree) -> released (memory)
+//
+// Data is taken before its host write and *used* when its operation takes effect; then the checkpoint
+// of that generation writes it down. What a checkpoint frees becomes free in the tree of that
+// checkpoint, and may be taken again only when its superblock is durable and no reader is at it:
+// the store calls `release` then.
+//
+// Groups are read from the tree when they are first needed. Group g covers blocks
+// [g * 8192, (g + 1) * 8192).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "format/disk/disk.h"
+#include "format/space/extent.h"
+#include "format/space/group.h"
+#include "format/tree/tree.h"
+
+namespace coppice {
+
+class Space : public NodeSpace {
+public:
+    struct Totals {
+        std::uint64_t image_blocks = 0;
+        std::uint64_t free_blocks = 0;
+        std::uint64_t data_blocks = 0;
+        std::uint64_t node_blocks = 0;
+    };
+
+    // `tree_totals`: what the superblock says.
+    Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const NodeRef& root,
+          const Totals& tree_totals);
+
+    // ---- Data (task: may read groups or grow the file)
+    Result<std::vector<Extent>> take_data(std::uint64_t blocks);
+    void return_data(const Extent& extent);  // its write failed
+    void use_data(Generation generation, const Extent& extent);
+    // Replay: the blocks are taken and used, whatever memory thinks. (task)
+    Status use_named(Generation generation, const Extent& extent);
+
+    // ---- Nodes. After ensure_nodes(n) has returned without error, n nodes can be taken before
+    //      anybody else suspends. Work that frees space may go into the reserve. (task)
+    Status ensure_nodes(std::uint64_t count, std::uint64_t reserve);
+    BlockNo take_node(Generation generation) override;
+    void return_node(BlockNo block, Generation generation) override;
+    void drop_node(ListId list, BlockNo block, Sequence birth, Generation generation) override;
+
+    // ---- Drops of a generation, gathered until its checkpoint.
+    void drop(Generation generation, const Drop& drop);
+    std::vector<Drop> take_drops(Generation generation);
+    std::uint64_t pending_drops() const { return pending_drops_; }
+
+    // ---- Checkpoint
+    // These blocks are free in the tree of this generation.
+    void free_data(Generation generation, const Extent& extent);
+    void free_node(Generation generation, BlockNo block);
+    // Brings the tree up to the state of the generation, itself included. (task)
+    Status write_tree(Generation generation, Sequence sequence);
+    // What the generation freed; to be given to `release` later.
+    std::vector<Extent> take_freed(Generation generation);
+    // These may be taken again.
+    void release(const std::vector<Extent>& extents);
+
+    const NodeRef& root() const { return root_; }
+    NodeRef& mutable_root() { return root_; }
+    const Totals& tree_totals() const { return totals_; }
+    std::uint64_t pending_free_blocks() const { return unreleased_; }
+
+    // In replay, before anything is taken: this block holds data, so its group is no place for
+    // nodes.
+    void note_data_block(BlockNo block);
+
+private:
+    struct Delta {
+        Extent extent;
+        bool used;
+        bool node;
+    };
+
+    // Two generations are under way at most; what belongs to one is found by its parity.
+    static std::size_t parity(Generation generation) { return generation.value % 2; }
+
+    Group& group_of(BlockNo block);
+    Status load_group(std::uint64_t index);
+    Status load_extent(const Extent& extent);
+    Status grow(bool metadata);
+    bool take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Extent>& taken);
+    Status apply_deltas(Generation generation, std::vector<bool>& touched);
+    Status write_group(std::uint64_t index, Generation generation, Sequence sequence);
+    std::vector<layout::FreeItem> items_of(std::uint64_t index);
+    void count_node_space(const Group& group, bool add);
+    Status extend_allocation(std::uint64_t index);
+
+    Disk& disk_;
+    NodeCache& cache_;
+    Tree tree_;
+    NodeRef root_;
+    Totals totals_;
+    std::uint64_t fixed_blocks_;
+    std::vector<std::unique_ptr<Group>> groups_;  // null: not read yet
+    std::vector<bool> noted_data_;
+    TaskMutex loading_;
+    std::uint64_t next_unread_ = 0;
+    std::uint64_t data_free_ = 0;     // in groups that were read
+    std::uint64_t nodes_free_ = 0;    // physically there, in groups that were read
+    std::uint64_t data_cursor_ = 0;   // block behind the last one taken
+    std::uint64_t node_cursor_ = 0;
+    std::uint64_t unreleased_ = 0;
+    std::uint64_t pending_drops_ = 0;
+    std::vector<Delta> deltas_[2];
+    std::vector<Extent> freed_[2];
+    std::vector<Drop> drops_[2];
+};
+
+}  // namespace coppice

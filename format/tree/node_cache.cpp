@@ -1,0 +1,241 @@
+#include "format/tree/node_cache.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/check.h"
+#include "format/base/checksum.h"
+
+namespace coppice {
+
+namespace {
+
+// Nodes written with one submit; bounds the memory that the requests take.
+constexpr std::size_t kWriteBatch = 256;
+
+std::size_t parity(Generation generation) { return generation.value % 2; }
+
+std::string_view tree_name(layout::TreeKind kind)
+{
+    switch (kind) {
+    case layout::TreeKind::map: return "map";
+    case layout::TreeKind::catalog: return "catalog";
+    case layout::TreeKind::checksums: return "checksum tree";
+    case layout::TreeKind::references: return "reference tree";
+    case layout::TreeKind::dead: return "dead tree";
+    case layout::TreeKind::free_space: return "free-space tree";
+    case layout::TreeKind::range_operations: return "range-operation tree";
+    }
+    return "tree";
+}
+
+}  // namespace
+
+NodeCache::NodeCache(Disk& disk, std::uint64_t image_seed, std::uint64_t capacity_bytes)
+    : disk_(disk), image_seed_(image_seed), capacity_(capacity_bytes / kBlockBytes)
+{
+}
+
+Node* NodeCache::insert(std::unique_ptr<Node> node)
+{
+    Node* result = node.get();
+    result->cache_slot = ring_.size();
+    result->referenced = true;
+    result->last_use = clock_;
+    ring_.push_back(result);
+    nodes_[result->block().value] = std::move(node);
+    return result;
+}
+
+void NodeCache::remove(Node* node)
+{
+    Node* last = ring_.back();
+    ring_[node->cache_slot] = last;
+    last->cache_slot = node->cache_slot;
+    ring_.pop_back();
+    nodes_.erase(node->block().value);
+}
+
+Status NodeCache::load(const TreeShape& shape, const NodeRef& reference, int level)
+{
+    auto node = std::make_unique<Node>(shape, reference.block);
+    COPPICE_TRY(disk_.read(byte_offset(reference.block), {node->bytes(), kBlockBytes}));
+    ++nodes_read_;
+    auto wrong = [&](std::string what) {
+        return fail(ErrorCode::bad_node, fmt::format("block {}, a node of the {}, {}",
+                                                     reference.block.value,
+                                                     tree_name(shape.kind), what));
+    };
+    if (metadata_checksum(node->span(), image_seed_) != node->checksum() ||
+        node->checksum() != reference.checksum) {
+        return wrong("does not have its checksum");
+    }
+    if (auto what = validate(*node); !what.empty()) {
+        return wrong(what);
+    }
+    if (node->birth() != reference.birth) {
+        return wrong("is of another birth than its pointer says");
+    }
+    if (level >= 0 && node->level() != static_cast<unsigned>(level)) {
+        return wrong(fmt::format("has level {} below level {}", node->level(), level + 1));
+    }
+    if (nodes_.find(reference.block.value) == nodes_.end()) {
+        evict();
+        insert(std::move(node));
+    }
+    return {};
+}
+
+Node* NodeCache::create(const TreeShape& shape, BlockNo block, unsigned level,
+                        Generation generation, Sequence birth, std::uint64_t owner)
+{
+    forget(block);
+    evict();
+    Node* node = insert(std::make_unique<Node>(shape, block));
+    layout::NodeHeader header{};
+    header.magic = layout::kNodeMagic;
+    header.kind = static_cast<std::uint8_t>(shape.kind);
+    header.level = static_cast<std::uint8_t>(level);
+    header.block = block.value;
+    header.birth = birth.value;
+    header.generation = generation.value;
+    header.owner = owner;
+    node->set_header(header);
+    node->dirty = true;
+    dirty_[parity(generation)].push_back(node);
+    ++dirty_count_;
+    return node;
+}
+
+void NodeCache::discard_dirty(Node* node)
+{
+    CHECK(node->dirty);
+    auto& list = dirty_[parity(node->generation())];
+    auto found = std::find(list.rbegin(), list.rend(), node);
+    CHECK(found != list.rend());
+    *found = list.back();
+    list.pop_back();
+    --dirty_count_;
+    remove(node);
+}
+
+void NodeCache::forget(BlockNo block)
+{
+    auto found = nodes_.find(block.value);
+    if (found != nodes_.end()) {
+        CHECK(!found->second->dirty);
+        remove(found->second.get());
+    }
+}
+
+void NodeCache::evict()
+{
+    if (ring_.size() < capacity_) {
+        return;
+    }
+    std::uint64_t oldest_use = clock_ + 1;
+    for (std::uint64_t ticket : uses_) {
+        oldest_use = std::min(oldest_use, ticket);
+    }
+    // Two rounds at most: the first takes the marks away, the second finds what has none.
+    for (std::size_t steps = 0; ring_.size() >= capacity_ && steps < 64 && !ring_.empty();
+         ++steps) {
+        hand_ = hand_ + 1 < ring_.size() ? hand_ + 1 : 0;
+        Node* node = ring_[hand_];
+        if (node->dirty || node->keep_until.value != 0 || node->last_use >= oldest_use) {
+            continue;
+        }
+        if (node->referenced) {
+            node->referenced = false;
+        } else {
+            remove(node);
+        }
+    }
+}
+
+std::uint64_t NodeCache::begin_use()
+{
+    uses_.push_back(++clock_);
+    return clock_;
+}
+
+void NodeCache::end_use(std::uint64_t ticket)
+{
+    auto found = std::find(uses_.begin(), uses_.end(), ticket);
+    CHECK(found != uses_.end());
+    *found = uses_.back();
+    uses_.pop_back();
+}
+
+// Fills in the checksums of children that were not known when they were written into the node, and
+// the node's own.
+void NodeCache::finish(Node& node)
+{
+    if (node.level() > 0) {
+        for (unsigned i = 0; i < node.count(); ++i) {
+            NodeRef child = node.child(i);
+            if (child.checksum == 0) {
+                auto found = nodes_.find(child.block.value);
+                CHECK(found != nodes_.end() && !found->second->dirty);
+                child.checksum = found->second->checksum();
+                node.set_child(i, child);
+            }
+        }
+    }
+    const std::string problem = validate(node);
+    CHECK(problem.empty());
+    auto header = node.header();
+    header.checksum = metadata_checksum(node.span(), image_seed_);
+    node.set_header(header);
+}
+
+Status NodeCache::write_dirty(Generation generation, bool maps)
+{
+    auto& all = dirty_[parity(generation)];
+    std::vector<Node*> chosen;
+    std::vector<Node*> others;
+    for (Node* node : all) {
+        const bool is_map = node->shape().kind == layout::TreeKind::map;
+        CHECK(node->generation() == generation);
+        (is_map == maps ? chosen : others).push_back(node);
+    }
+    all = std::move(others);
+    std::sort(chosen.begin(), chosen.end(), [](const Node* a, const Node* b) {
+        return a->level() != b->level() ? a->level() < b->level() : a->block() < b->block();
+    });
+    // Checksums first, without giving way: from here on nobody may ask for a node of this
+    // generation whose checksum is unknown.
+    for (Node* node : chosen) {
+        finish(*node);
+        node->dirty = false;
+        node->keep_until = generation + 1;
+        --dirty_count_;
+    }
+    for (std::size_t begin = 0; begin < chosen.size(); begin += kWriteBatch) {
+        const std::size_t end = std::min(begin + kWriteBatch, chosen.size());
+        std::vector<iovec> buffers(end - begin);
+        std::vector<IoRequest> requests(end - begin);
+        for (std::size_t i = begin; i < end; ++i) {
+            buffers[i - begin] = {chosen[i]->bytes(), kBlockBytes};
+            IoRequest& request = requests[i - begin];
+            request.kind = IoRequest::Kind::write;
+            request.offset_bytes = byte_offset(chosen[i]->block());
+            request.length_bytes = kBlockBytes;
+            request.buffers = {&buffers[i - begin], 1};
+        }
+        COPPICE_TRY(disk_.run(requests));
+        nodes_written_ += end - begin;
+    }
+    return {};
+}
+
+void NodeCache::release_kept(Generation generation)
+{
+    for (Node* node : ring_) {
+        if (node->keep_until.value != 0 && node->keep_until <= generation) {
+            node->keep_until = Generation();
+        }
+    }
+}
+
+}  // namespace coppice

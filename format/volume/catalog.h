@@ -1,0 +1,90 @@
+// Volumes, versions and dead lists in memory (FORMAT.md, "Who owns a block"). Small: all of it is
+// held, and what changed is written into the catalog tree by each checkpoint.
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "format/base/result.h"
+#include "format/base/units.h"
+#include "format/layout/layout.h"
+#include "format/tree/node.h"
+
+namespace coppice {
+
+// One state of a volume. A head is written to; all others are frozen.
+struct Version {
+    VersionId id;
+    VersionId parent;       // 0: none
+    VolumeId volume;        // shown by this volume or snapshot; 0: by none
+    Sequence sequence;      // when it was frozen; head: 0
+    ListId first_list;
+    std::uint64_t held_blocks = 0;
+    bool head = false;
+    bool held = false;      // kept by range references
+    bool removed = false;
+    unsigned reference_depth = 0;
+    NodeRef map;
+    std::uint64_t mapped_blocks = 0;
+};
+
+struct DeadList {
+    ListId next;
+    VersionId version;
+};
+
+struct Volume {
+    VolumeId id;
+    VersionId version;
+    layout::VolumeRecord record{};
+
+    std::string name() const;
+    bool snapshot() const { return (record.flags & layout::kVolumeSnapshot) != 0; }
+    bool read_only() const
+    {
+        return (record.flags & (layout::kVolumeSnapshot | layout::kVolumeReadOnly)) != 0;
+    }
+    std::uint64_t size_bytes() const { return record.size_bytes; }
+    std::uint64_t size_blocks() const { return divide_up(record.size_bytes, kBlockBytes); }
+};
+
+// An empty result says why the name cannot be: too long, empty, not printable.
+std::string check_name(const std::string& name);
+void set_name(layout::VolumeRecord& record, const std::string& name);
+
+class Catalog {
+public:
+    std::map<VolumeId, Volume> volumes;
+    std::map<VersionId, Version> versions;
+    std::map<ListId, DeadList> lists;
+    std::uint64_t next_volume = 1;
+    std::uint64_t next_version = 1;
+    std::uint64_t next_list = 1;
+
+    Volume* volume(VolumeId id);
+    Version* version(VersionId id);
+    const Version* version(VersionId id) const;
+    Version& head_of(const Volume& volume) { return versions.at(volume.version); }
+
+    // Sequence of a version's parent; 0 if it has none.
+    Sequence parent_sequence(const Version& version) const;
+    std::vector<VersionId> children(VersionId id) const;
+
+    Version& add_version(VersionId parent, VolumeId volume, const NodeRef& map);
+
+    // What belongs into the catalog tree, in order of keys.
+    struct Item {
+        Key key;
+        layout::CatalogItem bytes;
+    };
+    std::vector<Item> items() const;
+    // Takes one item of the catalog tree in; an Error names what cannot be.
+    Status add_item(const layout::CatalogItem& item);
+    // After all items: do they fit together?
+    Status verify() const;
+};
+
+}  // namespace coppice
