@@ -1,0 +1,73 @@
+#include "controller/store_backend.h"
+
+#include <utility>
+
+namespace coppice::nvme {
+
+std::vector<NamespaceInfo> StoreBackend::namespaces()
+{
+    const bool image_read_only = store_.read_only();
+    std::vector<NamespaceInfo> all;
+    for (VolumeInfo& volume : store_.volumes()) {
+        if (volume.id.value > ~std::uint32_t{0}) {
+            continue;  // no NSID can name it
+        }
+        NamespaceInfo info;
+        info.nsid = static_cast<std::uint32_t>(volume.id.value);
+        info.name = std::move(volume.name);
+        info.size_bytes = volume.size_bytes;
+        info.mapped_bytes = volume.mapped_bytes;
+        info.lba_shift = volume.lba_shift;
+        info.write_protected = volume.snapshot || volume.read_only || image_read_only;
+        info.snapshot = volume.snapshot;
+        info.guest_made = volume.guest_made;
+        info.parent = static_cast<std::uint32_t>(volume.parent.value);
+        info.created_unix_ns = volume.created_unix_ns;
+        info.created_sequence = volume.created.value;
+        info.nguid = volume.nguid;
+        info.eui64 = volume.eui64;
+        all.push_back(std::move(info));
+    }
+    return all;
+}
+
+Capacity StoreBackend::capacity()
+{
+    const ImageInfo info = store_.info();
+    return {info.space.image_bytes, info.space.free_bytes, info.generation.value,
+            store_.read_only()};
+}
+
+void StoreBackend::submit(const Operation& operation, Completion completion)
+{
+    store_.submit(operation, std::move(completion));
+}
+
+void StoreBackend::spawn(std::function<void()> body) { tasks_.spawn(std::move(body)); }
+
+Result<VolumeId> StoreBackend::create(const NewVolume& volume)
+{
+    return store_.create_volume(volume);
+}
+
+Status StoreBackend::remove(VolumeId id) { return store_.remove(id); }
+
+Result<VolumeId> StoreBackend::snapshot(VolumeId volume, const std::string& name)
+{
+    NewSnapshot snapshot;
+    snapshot.name = name;
+    snapshot.guest_made = true;
+    return store_.snapshot(volume, snapshot);
+}
+
+Result<VolumeId> StoreBackend::clone(VolumeId snapshot, const std::string& name)
+{
+    return store_.clone_volume(snapshot, name, true);
+}
+
+Status StoreBackend::rollback(VolumeId volume, VolumeId snapshot)
+{
+    return store_.rollback(volume, snapshot);
+}
+
+}  // namespace coppice::nvme

@@ -1,0 +1,31 @@
+// Namespaces over a store: every volume and snapshot is one, its id the NSID.
+#pragma once
+
+#include "controller/backend.h"
+#include "format/disk/tasks.h"
+#include "format/volume/store.h"
+
+namespace coppice::nvme {
+
+class StoreBackend final : public Backend {
+public:
+    // Both outlive the backend.
+    StoreBackend(Store& store, Tasks& tasks) : store_(store), tasks_(tasks) {}
+
+    Abilities abilities() const override { return {true, true, true}; }
+    std::vector<NamespaceInfo> namespaces() override;
+    Capacity capacity() override;
+    void submit(const Operation& operation, Completion completion) override;
+    void spawn(std::function<void()> body) override;
+    Result<VolumeId> create(const NewVolume& volume) override;
+    Status remove(VolumeId id) override;
+    Result<VolumeId> snapshot(VolumeId volume, const std::string& name) override;
+    Result<VolumeId> clone(VolumeId snapshot, const std::string& name) override;
+    Status rollback(VolumeId volume, VolumeId snapshot) override;
+
+private:
+    Store& store_;
+    Tasks& tasks_;
+};
+
+}  // namespace coppice::nvme

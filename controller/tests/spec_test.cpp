@@ -1,0 +1,2 @@
+#include "coppice-catch.h"
+TEST_CASE("x") {}
