@@ -33,6 +33,7 @@ public:
 
     std::uint64_t pending_chunks() const { return pending_[0].size() + pending_[1].size(); }
     const NodeRef& root() const { return root_; }
+    NodeRef& mutable_root() { return root_; }
 
 private:
     struct Chunk {

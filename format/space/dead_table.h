@@ -22,6 +22,7 @@ public:
                       Sequence up_to, std::size_t limit, std::vector<Drop>& taken);
 
     const NodeRef& root() const { return root_; }
+    NodeRef& mutable_root() { return root_; }
 
 private:
     Space& space_;

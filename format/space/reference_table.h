@@ -25,6 +25,7 @@ public:
                 std::vector<Extent>& freed);
 
     const NodeRef& root() const { return root_; }
+    NodeRef& mutable_root() { return root_; }
 
 private:
     // Changes the count of a piece at the start of [block, end) that has one count, by +1 or -1;

@@ -19,9 +19,10 @@ std::uint64_t group_index(BlockNo block) { return block.value / kGroupBlocks; }
 }  // namespace
 
 Space::Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const NodeRef& root,
-             const Totals& tree_totals)
+             const Totals& tree_totals, bool read_only)
     : disk_(disk), cache_(cache), tree_(cache, kFreeShape), root_(root), totals_(tree_totals),
-      fixed_blocks_(fixed_blocks), groups_(tree_totals.image_blocks / kGroupBlocks),
+      fixed_blocks_(fixed_blocks), read_only_(read_only),
+      groups_(tree_totals.image_blocks / kGroupBlocks),
       noted_data_(groups_.size()), loading_(disk.tasks()), data_cursor_(fixed_blocks),
       node_cursor_(fixed_blocks)
 {
@@ -166,8 +167,11 @@ Status Space::grow(bool metadata)
     if (!length) {
         return pass_on(length);
     }
-    if (*length < request.offset_bytes) {
-        COPPICE_TRY(disk_.run({&request, 1}));
+    if (*length < request.offset_bytes && !read_only_) {
+        Status longer = disk_.run({&request, 1});
+        if (!longer) {
+            return fail(ErrorCode::no_space, longer.error().text);
+        }
     }
     auto group = std::make_unique<Group>();
     const std::uint64_t first_block = index * kGroupBlocks;
@@ -265,7 +269,7 @@ void Space::use_data(Generation generation, const Extent& extent)
     deltas_[parity(generation)].push_back({extent, true, false});
 }
 
-Status Space::use_named(Generation generation, const Extent& extent)
+Status Space::take_named(const Extent& extent)
 {
     while (extent.block.value + extent.length > groups_.size() * kGroupBlocks) {
         COPPICE_TRY(grow(false));
@@ -285,7 +289,6 @@ Status Space::use_named(Generation generation, const Extent& extent)
         data_free_ -= count;
         done += count;
     }
-    use_data(generation, extent);
     return {};
 }
 
@@ -300,7 +303,9 @@ Status Space::extend_allocation(std::uint64_t index)
     IoRequest request{.kind = IoRequest::Kind::allocate,
                       .offset_bytes = (index * kGroupBlocks + begin) * kBlockBytes,
                       .length_bytes = (end - begin) * kBlockBytes};
-    COPPICE_TRY(disk_.run({&request, 1}));
+    if (!read_only_) {
+        COPPICE_TRY(disk_.run({&request, 1}));
+    }
     if (group.allocated_blocks != begin) {
         return {};  // somebody else did meanwhile
     }

@@ -31,16 +31,18 @@ public:
     };
 
     // `tree_totals`: what the superblock says.
+    // `read_only`: everything stays in memory, the host file is not touched.
     Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const NodeRef& root,
-          const Totals& tree_totals);
+          const Totals& tree_totals, bool read_only);
 
     // ---- Data (task: may read groups or grow the file)
     Result<std::vector<Extent>> take_data(std::uint64_t blocks);
     void return_data(const Extent& extent);  // its write failed
     void use_data(Generation generation, const Extent& extent);
-    // Replay: the blocks are taken and used, whatever memory thinks. (task)
-    Status use_named(Generation generation, const Extent& extent);
+    // Replay: takes the blocks that a write of the journal names. (task)
+    Status take_named(const Extent& extent);
 
+    std::uint64_t nodes_at_hand() const { return nodes_free_; }
     // ---- Nodes. After ensure_nodes(n) has returned without error, n nodes can be taken before
     //      anybody else suspends. Work that frees space may go into the reserve. (task)
     Status ensure_nodes(std::uint64_t count, std::uint64_t reserve);
@@ -100,6 +102,7 @@ private:
     NodeRef root_;
     Totals totals_;
     std::uint64_t fixed_blocks_;
+    bool read_only_;
     std::vector<std::unique_ptr<Group>> groups_;  // null: not read yet
     std::vector<bool> noted_data_;
     TaskMutex loading_;

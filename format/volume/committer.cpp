@@ -1,0 +1,199 @@
+#include "format/volume/committer.h"
+
+#include <algorithm>
+
+#include "format/base/check.h"
+#include "format/base/rules.h"
+
+namespace coppice {
+
+Status Committer::make_durable(VolumeId volume)
+{
+    auto found = state_.domains.find(volume);
+    if (found == state_.domains.end()) {
+        return {};
+    }
+    const Sequence target = found->second.last;
+    if (found->second.durable >= target) {
+        return {};
+    }
+    COPPICE_TRY(state_.check_writable());
+    found->second.wanted = true;
+    LockGuard turn(turn_);
+    if (state_.domains[volume].durable >= target) {
+        return {};  // somebody else's round had it
+    }
+    state_.domains[volume].wanted = true;
+    return round();
+}
+
+Status Committer::make_all_durable()
+{
+    LockGuard turn(turn_);
+    bool any = false;
+    for (auto& [id, domain] : state_.domains) {
+        domain.wanted = domain.durable < domain.last;
+        any = any || domain.wanted;
+    }
+    return any ? round() : Status();
+}
+
+Status Committer::write_pending()
+{
+    LockGuard turn(turn_);
+    COPPICE_TRY(state_.check_writable());
+    return write_domains(false);
+}
+
+Status Committer::round()
+{
+    COPPICE_TRY(state_.check_writable());
+    COPPICE_TRY(write_domains(true));
+    return sync();
+}
+
+// The operations of the chosen domains, in the order in which they took effect.
+std::vector<JournalOperation> Committer::take_pending(const std::vector<VolumeId>& chosen)
+{
+    std::vector<JournalOperation> operations;
+    for (VolumeId id : chosen) {
+        Domain& domain = state_.domains[id];
+        domain.joined = 0;
+        domain.wanted = false;
+        std::move(domain.pending.begin(), domain.pending.end(), std::back_inserter(operations));
+        domain.pending.clear();
+    }
+    std::sort(operations.begin(), operations.end(), [](const auto& a, const auto& b) {
+        return obeys(Rule::order_in_domain) ? a.sequence() < b.sequence()
+                                            : a.sequence() > b.sequence();
+    });
+    return operations;
+}
+
+Status Committer::write_domains(bool wanted_only)
+{
+    std::vector<VolumeId> chosen;
+    std::set<std::uint64_t> joined;
+    for (const auto& [id, domain] : state_.domains) {
+        if (domain.wanted || !wanted_only) {
+            chosen.push_back(id);
+            joined.insert(domain.joined);
+        }
+    }
+    joined.erase(0);
+    for (const auto& [id, domain] : state_.domains) {
+        const bool taken = std::find(chosen.begin(), chosen.end(), id) != chosen.end();
+        if (!taken && joined.count(domain.joined) != 0) {
+            chosen.push_back(id);
+        }
+    }
+    if (!obeys(Rule::commit_before_acknowledge)) {
+        return {};
+    }
+    return write_operations(take_pending(chosen));
+}
+
+// Cuts the operations into commits that fit, never inside a command, and writes them.
+Status Committer::write_operations(std::vector<JournalOperation> operations)
+{
+    COPPICE_TRY(operations.empty() ? Status() : close_recovery());
+    for (std::size_t begin = 0; begin < operations.size();) {
+        std::size_t end = begin;
+        std::uint64_t payload = 0;
+        for (std::size_t next = begin; next < operations.size();) {
+            std::size_t command_end = next;
+            std::uint64_t command_payload = 0;
+            bool continues = true;
+            while (continues && command_end < operations.size()) {
+                command_payload += operations[command_end].payload.size();
+                continues = operations[command_end].continues() && obeys(Rule::atomic_commands);
+                ++command_end;
+            }
+            const std::uint64_t blocks =
+                commit_blocks(command_end - begin, payload + command_payload);
+            if (end > begin && blocks > state_.ring.commit_limit()) {
+                break;
+            }
+            CHECK(blocks <= state_.ring.commit_limit());
+            payload += command_payload;
+            end = command_end;
+            next = command_end;
+        }
+        const std::span<const JournalOperation> commit(operations.data() + begin, end - begin);
+        const std::uint64_t blocks = commit_blocks(commit.size(), payload);
+        while (blocks >= state_.ring.free_blocks() && obeys(Rule::ring_tail_kept)) {
+            COPPICE_TRY(make_room_());
+        }
+        Status written = state_.ring.write(commit, state_.durable, 0);
+        if (!written) {
+            return state_.stop_writing(std::move(written.error()));
+        }
+        ++state_.statistics.commits;
+        state_.statistics.commit_operations += commit.size();
+        state_.statistics.journal_bytes += blocks * kBlockBytes;
+        for (const JournalOperation& operation : commit) {
+            Domain& domain = state_.domains[operation.volume()];
+            domain.written = std::max(domain.written, operation.sequence());
+        }
+        begin = end;
+    }
+    return {};
+}
+
+// Before: the data of every operation that took effect, and the commits written so far.
+// After: the acknowledgement of whoever waits, and commits that say so.
+Status Committer::sync()
+{
+    const CommitNo covered = state_.ring.last_written();
+    std::map<VolumeId, Sequence> written;
+    for (const auto& [id, domain] : state_.domains) {
+        written[id] = obeys(Rule::commit_before_acknowledge) ? domain.written : domain.last;
+    }
+    if (obeys(Rule::sync_before_acknowledge)) {
+        Status synced = state_.disk.sync();
+        if (!synced) {
+            return state_.stop_writing(std::move(synced.error()));
+        }
+    }
+    ++state_.statistics.syncs;
+    state_.ring.note_synced(std::max(state_.ring.synced(), covered));
+    for (const auto& [id, sequence] : written) {
+        Domain& domain = state_.domains[id];
+        domain.durable = std::max(domain.durable, sequence);
+    }
+    return {};
+}
+
+Status Committer::open_for_writing()
+{
+    COPPICE_TRY(state_.check_writable());
+    if (!state_.recovery_open) {
+        return {};
+    }
+    LockGuard turn(turn_);
+    return close_recovery();
+}
+
+Status Committer::close_recovery()
+{
+    if (!state_.recovery_open || !obeys(Rule::close_recovery)) {
+        return {};
+    }
+    // What was replayed is durable before anything says so; then nothing that was not replayed can
+    // continue the chain any more.
+    Status done = state_.disk.sync();
+    if (done) {
+        state_.ring.note_synced(state_.ring.last_written());
+        done = state_.ring.write({}, state_.durable, layout::kCommitClosesRecovery);
+    }
+    if (done) {
+        done = state_.disk.sync();
+    }
+    if (!done) {
+        return state_.stop_writing(std::move(done.error()));
+    }
+    state_.recovery_open = false;
+    return {};
+}
+
+}  // namespace coppice

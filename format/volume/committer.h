@@ -1,0 +1,43 @@
+// Brings pending operations into the journal and makes them durable. One commit is written at a
+// time; whoever needs one while it is under way waits and is served, with all others who came
+// meanwhile, by the next: one sync for everybody.
+#pragma once
+
+#include <functional>
+
+#include "format/volume/state.h"
+
+namespace coppice {
+
+class Committer {
+public:
+    // `make_room` writes a checkpoint; called when the ring is too full for a commit.
+    Committer(State& state, std::function<Status()> make_room)
+        : state_(state), make_room_(std::move(make_room)), turn_(state.tasks)
+    {
+    }
+
+    // Everything that took effect in the volume before the call is durable afterwards. (task)
+    Status make_durable(VolumeId volume);
+    // Same for all volumes. (task)
+    Status make_all_durable();
+    // Pending operations of all volumes reach the journal; nothing is synced. (task)
+    Status write_pending();
+
+    // Before the first write after a replay: what the replay did not take is made void. (task)
+    Status open_for_writing();
+
+private:
+    Status close_recovery();
+    Status round();
+    Status write_domains(bool wanted_only);
+    Status write_operations(std::vector<JournalOperation> operations);
+    Status sync();
+    std::vector<JournalOperation> take_pending(const std::vector<VolumeId>& chosen);
+
+    State& state_;
+    std::function<Status()> make_room_;
+    TaskMutex turn_;
+};
+
+}  // namespace coppice

@@ -1,0 +1,397 @@
+#include "format/volume/effects.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/check.h"
+
+namespace coppice {
+
+namespace {
+
+using layout::OperationType;
+
+tl::unexpected<Error> impossible(const layout::OperationRecord& record, std::string_view what)
+{
+    return fail(ErrorCode::bad_record,
+                fmt::format("journal operation {} (type {}, volume {}): {}", record.sequence.get(),
+                            record.type, record.volume.get(), what));
+}
+
+bool changes_map(OperationType type)
+{
+    switch (type) {
+    case OperationType::write:
+    case OperationType::deallocate:
+    case OperationType::write_zeroes:
+    case OperationType::clone:
+    case OperationType::clone_reference:
+    case OperationType::change_volume: return true;
+    case OperationType::write_unwritable:
+    case OperationType::snapshot:
+    case OperationType::create_volume:
+    case OperationType::remove_volume:
+    case OperationType::rollback: return false;
+    }
+    return false;
+}
+
+// The range of the volume that an operation changes; a change of size cuts what lies behind it.
+std::pair<Lba, std::uint64_t> changed_range(const layout::OperationRecord& record)
+{
+    return {Lba(record.lba), record.length};
+}
+
+}  // namespace
+
+Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::uint64_t reserve)
+{
+    std::uint64_t nodes = 0;
+    for (const JournalOperation& operation : command) {
+        const auto& record = operation.record;
+        std::optional<Missing> missing;
+        if (operation.type() == OperationType::clone) {
+            auto source = source_version(record);
+            if (!source) {
+                return pass_on(source);
+            }
+            std::vector<MapRun> runs;
+            missing = state_.map.collect((*source)->map, Lba(record.source_lba), record.length,
+                                         runs, nullptr);
+            nodes += runs.size() * 2;
+        }
+        if (!missing && changes_map(operation.type())) {
+            const Volume* volume = state_.catalog.volume(operation.volume());
+            if (volume == nullptr) {
+                return impossible(record, "there is no such volume");
+            }
+            const auto [lba, length] = changed_range(record);
+            std::uint64_t leaves = 0;
+            if (length > 0) {
+                missing = state_.map.prepare(state_.catalog.versions.at(volume->version).map, lba,
+                                             length, leaves);
+            }
+            nodes += Map::nodes_for(leaves);
+        }
+        if (missing) {
+            COPPICE_TRY(state_.map.load(*missing));
+            return false;
+        }
+    }
+    if (state_.space.nodes_at_hand() < nodes + reserve) {
+        COPPICE_TRY(state_.space.ensure_nodes(nodes, reserve));
+        return false;
+    }
+    return true;
+}
+
+Result<const Version*> Effects::source_version(const layout::OperationRecord& record) const
+{
+    const Volume* volume = state_.catalog.volume(VolumeId(record.source_volume));
+    if (volume == nullptr) {
+        return impossible(record, "there is no such source");
+    }
+    return &state_.catalog.versions.at(volume->version);
+}
+
+Result<Volume*> Effects::target(const layout::OperationRecord& record)
+{
+    Volume* volume = state_.catalog.volume(VolumeId(record.volume));
+    if (volume == nullptr || volume->snapshot()) {
+        return impossible(record, "there is no such volume");
+    }
+    return volume;
+}
+
+Status Effects::apply(std::span<JournalOperation> command)
+{
+    CacheUse use(state_.cache);
+    std::vector<std::vector<MapRun>> sources(command.size());
+    for (std::size_t i = 0; i < command.size(); ++i) {
+        const auto& record = command[i].record;
+        if (command[i].type() == OperationType::clone) {
+            COPPICE_ASSIGN(source, source_version(record));
+            CHECK(!state_.map.collect(source->map, Lba(record.source_lba), record.length,
+                                      sources[i], nullptr));
+        }
+    }
+    // References of one command to one source name the same version: the source as of the start.
+    std::map<std::uint32_t, std::uint64_t> held;
+    for (std::size_t i = 0; i < command.size(); ++i) {
+        auto& record = command[i].record;
+        state_.sequence = std::max(state_.sequence, command[i].sequence());
+        const bool reference = command[i].type() == OperationType::clone_reference;
+        if (reference && record.block == 0 && held.count(record.source_volume) != 0) {
+            record.block = held.at(record.source_volume);
+        }
+        COPPICE_TRY(apply_one(command[i], sources[i]));
+        if (reference) {
+            held[record.source_volume] = record.block;
+        }
+    }
+    return {};
+}
+
+Status Effects::apply_one(JournalOperation& operation, const std::vector<MapRun>& source_runs)
+{
+    switch (operation.type()) {
+    case OperationType::write: return apply_write(operation);
+    case OperationType::deallocate:
+    case OperationType::write_zeroes: return apply_cut(operation.record);
+    case OperationType::clone: return apply_clone(operation.record, source_runs);
+    case OperationType::clone_reference: return apply_clone_reference(operation.record);
+    case OperationType::snapshot: return apply_snapshot(operation);
+    case OperationType::create_volume: return apply_create(operation);
+    case OperationType::remove_volume: return apply_remove(operation.record);
+    case OperationType::rollback: return apply_rollback(operation.record);
+    case OperationType::change_volume: return apply_change(operation);
+    case OperationType::write_unwritable: break;
+    }
+    return impossible(operation.record, "unknown type");
+}
+
+// Takes a range out of the head's map; what goes is dropped in the checkpoint.
+void Effects::cut(Version& head, Lba lba, std::uint64_t length)
+{
+    const Change change = state_.change_for(head);
+    state_.map.cut(head.map, lba, length, change, [&](const MapRun& run) {
+        Drop drop{head.first_list, run.birth, layout::DeadKind::data, run.block, run.length};
+        if (run.kind == layout::MapKind::data) {
+            head.mapped_blocks -= run.length;
+            state_.space.drop(state_.generation, drop);
+        } else if (run.kind == layout::MapKind::range_reference) {
+            drop.kind = layout::DeadKind::range_reference;
+            drop.block = run.detail;
+            state_.space.drop(state_.generation, drop);
+        }
+    });
+}
+
+Status Effects::apply_write(const JournalOperation& operation)
+{
+    const auto& record = operation.record;
+    COPPICE_ASSIGN(volume, target(record));
+    if (record.lba + record.length > volume->size_blocks()) {
+        return impossible(record, "it ends beyond the volume");
+    }
+    Version& head = state_.catalog.head_of(*volume);
+    cut(head, Lba(record.lba), record.length);
+    state_.map.put(head.map,
+                   {Lba(record.lba), record.length, layout::MapKind::data, record.block,
+                    record.placement, operation.sequence()},
+                   state_.change_for(head));
+    head.mapped_blocks += record.length;
+    state_.space.use_data(state_.generation, {BlockNo(record.block), record.length});
+    for (std::uint64_t i = 0; i < record.length; ++i) {
+        state_.checksums.put(state_.generation, BlockNo(record.block + i), operation.checksum(i));
+    }
+    return {};
+}
+
+Status Effects::apply_cut(const layout::OperationRecord& record)
+{
+    COPPICE_ASSIGN(volume, target(record));
+    cut(state_.catalog.head_of(*volume), Lba(record.lba), record.length);
+    return {};
+}
+
+Status Effects::apply_clone(const layout::OperationRecord& record, const std::vector<MapRun>& runs)
+{
+    COPPICE_ASSIGN(volume, target(record));
+    COPPICE_ASSIGN(source, source_version(record));
+    if (record.lba + record.length > volume->size_blocks()) {
+        return impossible(record, "it ends beyond the volume");
+    }
+    const unsigned source_depth = source->reference_depth;
+    Version& head = state_.catalog.head_of(*volume);
+    cut(head, Lba(record.lba), record.length);
+    for (MapRun run : runs) {
+        run.lba = Lba(record.lba + (run.lba.value - record.source_lba));
+        run.birth = Sequence(record.sequence);
+        if (run.kind == layout::MapKind::data) {
+            state_.references.add(state_.generation, {BlockNo(run.block), run.length});
+            head.mapped_blocks += run.length;
+        } else if (run.kind == layout::MapKind::range_reference) {
+            Version* held = state_.catalog.version(VersionId(run.detail));
+            if (held == nullptr) {
+                return impossible(record, "it refers to a version that is gone");
+            }
+            held->held_blocks += run.length;
+            head.reference_depth = std::max(head.reference_depth, source_depth);
+        }
+        state_.map.put(head.map, run, state_.change_for(head));
+    }
+    return {};
+}
+
+Version& Effects::freeze_head(Volume& volume, Sequence sequence)
+{
+    Version& head = state_.catalog.head_of(volume);
+    Version& frozen = state_.catalog.add_version(head.parent, VolumeId(), head.map);
+    frozen.sequence = sequence;
+    frozen.reference_depth = head.reference_depth;
+    frozen.mapped_blocks = head.mapped_blocks;
+    // The frozen version takes the head's lists, the head starts with the new one.
+    std::swap(frozen.first_list, head.first_list);
+    for (ListId id = frozen.first_list; id != ListId(); id = state_.catalog.lists.at(id).next) {
+        state_.catalog.lists.at(id).version = frozen.id;
+    }
+    state_.catalog.lists.at(head.first_list).version = head.id;
+    head.parent = frozen.id;
+    return frozen;
+}
+
+// A frozen version that has what the source has at `sequence`: the one before this operation, so
+// that what the operation itself puts into the head is younger.
+Version& Effects::version_to_hold(Volume& source, Sequence sequence)
+{
+    Version& now = state_.catalog.head_of(source);
+    Version* parent = state_.catalog.version(now.parent);
+    if (!now.head) {
+        return now;
+    }
+    if (parent != nullptr && parent->map.block == now.map.block) {
+        return *parent;  // nothing changed since that was frozen
+    }
+    return freeze_head(source, sequence);
+}
+
+Status Effects::apply_clone_reference(layout::OperationRecord& record)
+{
+    COPPICE_ASSIGN(volume, target(record));
+    Volume* source = state_.catalog.volume(VolumeId(record.source_volume));
+    if (source == nullptr || record.lba + record.length > volume->size_blocks()) {
+        return impossible(record, "there is no such source or it ends beyond the volume");
+    }
+    if (record.block == 0 || state_.catalog.version(VersionId(record.block)) == nullptr) {
+        if (record.block != 0 && record.block != state_.catalog.next_version) {
+            return impossible(record, "it refers to a version that cannot be");
+        }
+        record.block = version_to_hold(*source, Sequence(record.sequence - 1)).id.value;
+    }
+    Version& held = state_.catalog.versions.at(VersionId(record.block));
+    held.held_blocks += record.length;
+    held.held = true;
+    Version& head = state_.catalog.head_of(*volume);
+    cut(head, Lba(record.lba), record.length);
+    head.reference_depth = std::max(head.reference_depth, held.reference_depth + 1);
+    state_.map.put(head.map,
+                   {Lba(record.lba), record.length, layout::MapKind::range_reference,
+                    record.source_lba, static_cast<std::uint32_t>(held.id.value),
+                    Sequence(record.sequence)},
+                   state_.change_for(head));
+    return {};
+}
+
+Result<layout::VolumeRecord> Effects::volume_record(const JournalOperation& operation) const
+{
+    layout::VolumeRecord record;
+    if (operation.payload.size() != sizeof(record)) {
+        return impossible(operation.record, "it has no volume record");
+    }
+    std::memcpy(static_cast<void*>(&record), operation.payload.data(), sizeof(record));
+    return record;
+}
+
+Status Effects::apply_snapshot(const JournalOperation& operation)
+{
+    COPPICE_ASSIGN(volume, target(operation.record));
+    COPPICE_ASSIGN(record, volume_record(operation));
+    const VolumeId id(operation.record.block);
+    if (id.value == 0 || state_.catalog.volume(id) != nullptr) {
+        return impossible(operation.record, "its number is taken");
+    }
+    Version& frozen = freeze_head(*volume, operation.sequence());
+    frozen.volume = id;
+    state_.catalog.volumes[id] = {id, frozen.id, record};
+    state_.catalog.next_volume = std::max(state_.catalog.next_volume, id.value + 1);
+    return {};
+}
+
+Status Effects::apply_create(const JournalOperation& operation)
+{
+    COPPICE_ASSIGN(record, volume_record(operation));
+    const VolumeId id = operation.volume();
+    if (id.value == 0 || state_.catalog.volume(id) != nullptr) {
+        return impossible(operation.record, "its number is taken");
+    }
+    const Version* origin = nullptr;
+    if (operation.record.source_volume != 0) {
+        COPPICE_ASSIGN(found, source_version(operation.record));
+        if (found->head) {
+            return impossible(operation.record, "its origin is not a snapshot");
+        }
+        origin = found;
+    }
+    const VersionId parent = origin == nullptr ? VersionId() : origin->id;
+    Version& head = state_.catalog.add_version(parent, id, NodeRef());
+    head.head = true;
+    if (parent != VersionId()) {
+        origin = state_.catalog.version(parent);
+        head.map = origin->map;
+        head.reference_depth = origin->reference_depth;
+        head.mapped_blocks = origin->mapped_blocks;
+    }
+    state_.catalog.volumes[id] = {id, head.id, record};
+    state_.catalog.next_volume = std::max(state_.catalog.next_volume, id.value + 1);
+    return {};
+}
+
+// Nothing shows the version any more; a later checkpoint removes it when nothing needs it.
+void Effects::abandon_version(Version& version)
+{
+    version.volume = VolumeId();
+    version.removed = true;
+    if (version.head) {
+        version.head = false;
+        version.sequence = state_.sequence;
+    }
+}
+
+Status Effects::apply_remove(const layout::OperationRecord& record)
+{
+    Volume* volume = state_.catalog.volume(VolumeId(record.volume));
+    if (volume == nullptr) {
+        return impossible(record, "there is no such volume");
+    }
+    abandon_version(state_.catalog.head_of(*volume));
+    state_.catalog.volumes.erase(volume->id);
+    return {};
+}
+
+Status Effects::apply_rollback(const layout::OperationRecord& record)
+{
+    COPPICE_ASSIGN(volume, target(record));
+    COPPICE_ASSIGN(source, source_version(record));
+    if (source->head) {
+        return impossible(record, "its source is not a snapshot");
+    }
+    const VersionId parent = source->id;
+    const Volume* snapshot = state_.catalog.volume(VolumeId(record.source_volume));
+    volume->record.size_bytes = snapshot->record.size_bytes;
+    abandon_version(state_.catalog.head_of(*volume));
+    Version& head = state_.catalog.add_version(parent, volume->id,
+                                               state_.catalog.versions.at(parent).map);
+    source = state_.catalog.version(parent);
+    head.head = true;
+    head.reference_depth = source->reference_depth;
+    head.mapped_blocks = source->mapped_blocks;
+    volume->version = head.id;
+    return {};
+}
+
+Status Effects::apply_change(const JournalOperation& operation)
+{
+    COPPICE_ASSIGN(record, volume_record(operation));
+    Volume* volume = state_.catalog.volume(operation.volume());
+    if (volume == nullptr) {
+        return impossible(operation.record, "there is no such volume");
+    }
+    if (operation.record.length > 0 && !volume->snapshot()) {
+        cut(state_.catalog.head_of(*volume), Lba(operation.record.lba), operation.record.length);
+    }
+    volume->record = record;
+    return {};
+}
+
+}  // namespace coppice

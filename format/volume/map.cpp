@@ -1,0 +1,135 @@
+#include "format/volume/map.h"
+
+#include <algorithm>
+
+#include "format/base/check.h"
+
+namespace coppice {
+
+MapRun run_of(const layout::MapItem& item)
+{
+    return {Lba(item.lba), item.length,  static_cast<layout::MapKind>(item.kind),
+            item.block,    item.detail, Sequence(item.birth)};
+}
+
+MapRun MapRun::part(Lba begin, Lba end) const
+{
+    MapRun result = *this;
+    result.lba = std::max(begin, lba);
+    result.length = std::min(end, lba + length) - result.lba;
+    if (kind == layout::MapKind::data || kind == layout::MapKind::range_reference) {
+        result.block = block + (result.lba - lba);
+    }
+    return result;
+}
+
+std::optional<Missing> Map::collect(const NodeRef& root, Lba lba, std::uint64_t length,
+                                    std::vector<MapRun>& runs, std::uint64_t* leaves) const
+{
+    const Lba end = lba + length;
+    Cursor cursor(tree_.cache(), root);
+    auto missing = cursor.seek(Key(lba.value));
+    const std::byte* last_item = nullptr;
+    while (!missing && cursor.valid()) {
+        const MapRun run = run_of(cursor.get<layout::MapItem>());
+        if (run.lba >= end) {
+            break;
+        }
+        if (leaves != nullptr) {
+            // Items of one leaf lie next to each other.
+            if (last_item == nullptr || cursor.item() != last_item + sizeof(layout::MapItem)) {
+                ++*leaves;
+            }
+            last_item = cursor.item();
+        }
+        if (run.lba + run.length > lba) {
+            runs.push_back(run.part(lba, end));
+        }
+        missing = cursor.next();
+    }
+    return missing;
+}
+
+std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t length,
+                                    std::uint64_t& leaves) const
+{
+    leaves = 0;
+    std::vector<MapRun> runs;
+    auto missing = collect(root, lba, length, runs, &leaves);
+    if (!missing) {
+        missing = tree_.prepare(root, Key(lba.value > 0 ? lba.value - 1 : 0),
+                                Key(lba.value + length));
+    }
+    return missing;
+}
+
+std::vector<MapRun> Map::overlapping(const NodeRef& root, Lba lba, std::uint64_t length) const
+{
+    std::vector<MapRun> items;
+    Cursor cursor(tree_.cache(), root);
+    CHECK(!cursor.seek(Key(lba.value)));
+    while (cursor.valid()) {
+        const MapRun run = run_of(cursor.get<layout::MapItem>());
+        if (run.lba >= lba + length) {
+            break;
+        }
+        if (run.lba + run.length > lba) {
+            items.push_back(run);
+        }
+        CHECK(!cursor.next());
+    }
+    return items;
+}
+
+void Map::insert(NodeRef& root, const MapRun& run, const Change& change)
+{
+    layout::MapItem item{};
+    item.lba = run.lba.value;
+    item.block = run.block;
+    item.kind = static_cast<std::uint8_t>(run.kind);
+    item.birth = run.birth.value;
+    item.length = static_cast<std::uint32_t>(run.length);
+    item.detail = run.detail;
+    tree_.insert(root, reinterpret_cast<const std::byte*>(&item), change);
+}
+
+void Map::cut(NodeRef& root, Lba lba, std::uint64_t length, const Change& change,
+              const std::function<void(const MapRun&)>& removed)
+{
+    const Lba end = lba + length;
+    for (const MapRun& run : overlapping(root, lba, length)) {
+        const Lba run_end = run.lba + run.length;
+        if (run.lba < lba) {
+            insert(root, run.part(run.lba, lba), change);  // the same key, shorter
+        } else {
+            tree_.erase(root, Key(run.lba.value), change);
+        }
+        if (run_end > end) {
+            insert(root, run.part(end, run_end), change);
+        }
+        removed(run.part(lba, end));
+    }
+}
+
+void Map::put(NodeRef& root, const MapRun& run, const Change& change)
+{
+    constexpr std::uint64_t kLongest = 0xFFFFFFFFULL;
+    if (run.lba.value > 0) {
+        const auto before = overlapping(root, Lba(run.lba.value - 1), 1);
+        if (!before.empty()) {
+            MapRun joined = before.front();
+            const bool continues = joined.kind == run.kind && joined.detail == run.detail &&
+                                   joined.block + joined.length == run.block;
+            if (continues && joined.birth > change.parent && run.birth > change.parent &&
+                joined.length + run.length <= kLongest) {
+                joined.length += run.length;
+                joined.birth = run.birth;
+                insert(root, joined, change);
+                return;
+            }
+        }
+    }
+    insert(root, run, change);
+}
+
+}  // namespace coppice

@@ -1,0 +1,61 @@
+// The map of one version: where the blocks of a volume are. Items never overlap.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "format/tree/tree.h"
+
+namespace coppice {
+
+// A run of blocks of a volume that one item maps, or a part of it.
+struct MapRun {
+    Lba lba;
+    std::uint64_t length = 0;
+    layout::MapKind kind = layout::MapKind::data;
+    std::uint64_t block = 0;  // data: block of the image; range reference: lba in the version
+    std::uint32_t detail = 0;
+    Sequence birth;
+
+    // The part of the run in [begin, end), which overlaps it.
+    MapRun part(Lba begin, Lba end) const;
+};
+
+class Map {
+public:
+    explicit Map(NodeCache& cache) : tree_(cache, kMapShape) {}
+
+    // Appends the runs of [lba, lba + length) in order, cut to that range.
+    // `leaves`, if given, is raised by the number of leaves seen.
+    std::optional<Missing> collect(const NodeRef& root, Lba lba, std::uint64_t length,
+                                   std::vector<MapRun>& runs, std::uint64_t* leaves) const;
+    // Is everything in memory to change [lba, lba + length)? Then `leaves` says how many are touched.
+    std::optional<Missing> prepare(const NodeRef& root, Lba lba, std::uint64_t length,
+                                   std::uint64_t& leaves) const;
+    Status load(const Missing& missing) { return tree_.load(missing); }
+
+    // Nodes that `cut` and one `put` may take after `prepare` has counted leaves.
+    static std::uint64_t nodes_for(std::uint64_t leaves)
+    {
+        return 2 * leaves + 4 * kMaxNodesPerChange;
+    }
+
+    // Takes everything out of [lba, lba + length); `removed` sees each part that goes.
+    void cut(NodeRef& root, Lba lba, std::uint64_t length, const Change& change,
+             const std::function<void(const MapRun&)>& removed);
+    // Maps a run where nothing is mapped; it is joined to the run before it where both continue
+    // each other and neither is shared with the parent version.
+    void put(NodeRef& root, const MapRun& run, const Change& change);
+
+    const TreeShape& shape() const { return tree_.shape(); }
+
+private:
+    void insert(NodeRef& root, const MapRun& run, const Change& change);
+    std::vector<MapRun> overlapping(const NodeRef& root, Lba lba, std::uint64_t length) const;
+
+    Tree tree_;
+};
+
+MapRun run_of(const layout::MapItem& item);
+
+}  // namespace coppice

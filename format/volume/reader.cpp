@@ -1,0 +1,163 @@
+#include "format/volume/reader.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/checksum.h"
+#include "format/volume/effects.h"
+
+namespace coppice {
+
+std::optional<Missing> Reader::resolve_version(VersionId version, Lba lba, std::uint64_t count,
+                                               std::uint64_t offset, unsigned depth, Plan& plan,
+                                               Status& failed) const
+{
+    const Version* found = state_.catalog.version(version);
+    if (found == nullptr || depth > kMaxReferenceDepth) {
+        failed = fail(ErrorCode::bad_record,
+                      fmt::format("a range reference names version {}, which is not there or "
+                                  "makes too long a chain",
+                                  version.value));
+        return std::nullopt;
+    }
+    std::vector<MapRun> runs;
+    auto missing = state_.map.collect(found->map, lba, count, runs, nullptr);
+    for (const MapRun& run : runs) {
+        if (missing || !failed) {
+            return missing;
+        }
+        const std::uint64_t run_offset = offset + (run.lba - lba);
+        switch (run.kind) {
+        case layout::MapKind::data:
+            plan.pieces.push_back({run_offset, BlockNo(run.block), run.length});
+            break;
+        case layout::MapKind::range_reference:
+            missing = resolve_version(VersionId(run.detail), Lba(run.block), run.length,
+                                      run_offset, depth + 1, plan, failed);
+            break;
+        case layout::MapKind::zero: break;
+        case layout::MapKind::unwritable:
+            failed = fail(ErrorCode::bad_data,
+                          fmt::format("block {} of version {} was marked as unreadable",
+                                      run.lba.value, version.value));
+            break;
+        }
+    }
+    return missing;
+}
+
+Result<Reader::Plan> Reader::resolve(VolumeId volume, Lba lba, std::uint64_t count)
+{
+    for (;;) {
+        // Nothing suspends in a round, so that it sees one state.
+        CacheUse use(state_.cache);
+        Volume* found = state_.catalog.volume(volume);
+        if (found == nullptr) {
+            return fail(ErrorCode::not_found, fmt::format("there is no volume {}", volume.value));
+        }
+        Plan plan;
+        Status failed;
+        auto missing = resolve_version(found->version, lba, count, 0, 0, plan, failed);
+        if (!missing && !failed) {
+            return pass_on(failed);
+        }
+        if (missing) {
+            COPPICE_TRY(state_.map.load(*missing));
+            continue;
+        }
+        for (const Piece& piece : plan.pieces) {
+            for (std::uint64_t i = 0; i < piece.length && !missing; ++i) {
+                auto checksum = state_.checksums.get(state_.generation, piece.block + i);
+                missing = checksum.missing;
+                if (!missing && !checksum.present) {
+                    return fail(ErrorCode::bad_data,
+                                fmt::format("volume {}, block {}: there is no checksum for block "
+                                            "{} of the image",
+                                            volume.value, lba.value + piece.offset + i,
+                                            piece.block.value + i));
+                }
+                plan.checksums.push_back(checksum.checksum);
+            }
+        }
+        if (!missing) {
+            return plan;
+        }
+        COPPICE_TRY(state_.checksums.load(*missing));
+    }
+}
+
+Status Reader::verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std::byte> bytes)
+{
+    std::size_t index = 0;
+    for (const Piece& piece : plan.pieces) {
+        for (std::uint64_t i = 0; i < piece.length; ++i, ++index) {
+            const auto block = bytes.subspan((piece.offset + i) * kBlockBytes, kBlockBytes);
+            if (data_checksum(block) != plan.checksums[index]) {
+                return fail(ErrorCode::bad_data,
+                            fmt::format("volume {}, block {}: the data at block {} of the image do "
+                                        "not have their checksum",
+                                        volume.value, lba.value + piece.offset + i,
+                                        piece.block.value + i));
+            }
+        }
+    }
+    return {};
+}
+
+Status Reader::read_blocks(VolumeId volume, Lba lba, std::uint64_t count,
+                           std::span<std::byte> into)
+{
+    COPPICE_ASSIGN(plan, resolve(volume, lba, count));
+    std::vector<iovec> buffers(plan.pieces.size());
+    std::vector<IoRequest> requests(plan.pieces.size());
+    std::uint64_t end = 0;
+    for (std::size_t i = 0; i < plan.pieces.size(); ++i) {
+        const Piece& piece = plan.pieces[i];
+        auto gap = into.subspan(end * kBlockBytes, (piece.offset - end) * kBlockBytes);
+        std::fill(gap.begin(), gap.end(), std::byte{0});
+        end = piece.offset + piece.length;
+        buffers[i] = {into.data() + piece.offset * kBlockBytes, piece.length * kBlockBytes};
+        requests[i].kind = IoRequest::Kind::read;
+        requests[i].offset_bytes = byte_offset(piece.block);
+        requests[i].length_bytes = piece.length * kBlockBytes;
+        requests[i].buffers = {&buffers[i], 1};
+    }
+    auto rest = into.subspan(end * kBlockBytes);
+    std::fill(rest.begin(), rest.end(), std::byte{0});
+    if (requests.empty()) {
+        return {};
+    }
+    COPPICE_TRY(state_.disk.run(requests));
+    return verify(volume, lba, plan, into);
+}
+
+Result<Reader::Run> Reader::run_at(VolumeId volume, Lba lba, std::uint64_t count)
+{
+    for (;;) {
+        CacheUse use(state_.cache);
+        Volume* found = state_.catalog.volume(volume);
+        if (found == nullptr) {
+            return fail(ErrorCode::not_found, fmt::format("there is no volume {}", volume.value));
+        }
+        Plan plan;
+        Status failed;
+        auto missing = resolve_version(found->version, lba, count, 0, 0, plan, failed);
+        if (!missing && !failed) {
+            return pass_on(failed);
+        }
+        if (missing) {
+            COPPICE_TRY(state_.map.load(*missing));
+            continue;
+        }
+        if (plan.pieces.empty()) {
+            return Run{BlockState::hole, count, 0};
+        }
+        const Piece& first = plan.pieces.front();
+        if (first.offset > 0) {
+            return Run{BlockState::hole, first.offset, 0};
+        }
+        return Run{BlockState::data, first.length, first.block.value};
+    }
+}
+
+}  // namespace coppice

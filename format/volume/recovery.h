@@ -1,0 +1,14 @@
+// From what lies in the host file to a State: superblock, catalog, journal (FORMAT.md, "Recovery").
+#pragma once
+
+#include <memory>
+
+#include "format/volume/state.h"
+#include "format/volume/superblock.h"
+
+namespace coppice {
+
+// Finds the newest state and replays the journal in memory. Nothing is written. (task)
+Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options);
+
+}  // namespace coppice

@@ -1,0 +1,136 @@
+#include "format/volume/state.h"
+
+#include <algorithm>
+
+#include "format/base/rules.h"
+
+namespace coppice {
+
+namespace {
+
+std::uint64_t seed_of(const layout::ImageHeader& header)
+{
+    Le64 seed;
+    std::memcpy(static_cast<void*>(&seed), header.uuid.data(), sizeof(seed));
+    return seed;
+}
+
+Space::Totals totals_of(const layout::Superblock& superblock)
+{
+    return {superblock.image_blocks, superblock.free_blocks, superblock.data_blocks,
+            superblock.node_blocks};
+}
+
+}  // namespace
+
+State::State(Disk& disk_port, const OpenOptions& open_options,
+             const layout::ImageHeader& image_header, const layout::Superblock& superblock)
+    : disk(disk_port), tasks(disk_port.tasks()), options(open_options), header(image_header),
+      cache(disk_port, seed_of(image_header), open_options.cache_bytes),
+      space(disk_port, cache, image_header.fixed_blocks, decode(superblock.free_space),
+            totals_of(superblock), open_options.read_only),
+      checksums(cache, space, decode(superblock.checksums)),
+      references(cache, space, decode(superblock.references)),
+      dead(cache, space, decode(superblock.dead)), map(cache),
+      ring(disk_port, image_header.journal_start, image_header.journal_blocks,
+           seed_of(image_header)),
+      catalog_root(decode(superblock.catalog)), range_root(decode(superblock.range_operations)),
+      sequence(superblock.sequence), generation(superblock.generation + 1),
+      durable(superblock.generation), durable_sequence(superblock.sequence), locks(tasks), released_waiters(tasks)
+{
+    catalog.next_version = superblock.next_version;
+    catalog.next_volume = superblock.next_volume;
+    catalog.next_list = superblock.next_list;
+}
+
+Status State::check_writable() const
+{
+    if (options.read_only) {
+        return fail(ErrorCode::read_only, "the image is opened read-only");
+    }
+    if (failure) {
+        return fail(ErrorCode::poisoned,
+                    "writing has stopped until the image is opened anew: " + failure->text);
+    }
+    return {};
+}
+
+tl::unexpected<Error> State::stop_writing(Error reason)
+{
+    if (!failure) {
+        failure = reason;
+    }
+    return tl::unexpected<Error>(std::move(reason));
+}
+
+std::uint64_t State::node_reserve() const
+{
+    // The trees of the image, in the worst case one leaf for each few changes, and their paths.
+    constexpr std::uint64_t kAlways = 256;
+    return kAlways + checksums.pending_chunks() / 4 + space.pending_drops() / 8;
+}
+
+void State::join(VolumeId a, VolumeId b)
+{
+    if (a == b || !obeys(Rule::joined_domains)) {
+        return;
+    }
+    Domain& first = domains[a];
+    Domain& second = domains[b];
+    const std::uint64_t old_first = first.joined;
+    const std::uint64_t old_second = second.joined;
+    const std::uint64_t together = ++last_join;
+    first.joined = together;
+    second.joined = together;
+    for (auto& [id, domain] : domains) {
+        if (domain.joined != 0 && (domain.joined == old_first || domain.joined == old_second)) {
+            domain.joined = together;
+        }
+    }
+}
+
+void State::join_all(VolumeId with)
+{
+    std::vector<VolumeId> busy;
+    for (const auto& [id, domain] : domains) {
+        if (!domain.pending.empty()) {
+            busy.push_back(id);
+        }
+    }
+    for (VolumeId id : busy) {
+        join(with, id);
+    }
+}
+
+void State::release_passed()
+{
+    while (!released.empty() &&
+           (pins.passed(released.front().pin) || !obeys(Rule::pinned_readers))) {
+        space.release(released.front().extents);
+        released.pop_front();
+    }
+    if (released.empty()) {
+        released_waiters.wake_all();
+    }
+}
+
+BlockLocks::Handle BlockLocks::lock(const Held& wanted)
+{
+    auto conflicts = [&](const Held& held) {
+        return held.volume == wanted.volume && held.begin < wanted.end &&
+               wanted.begin < held.end && (held.exclusive || wanted.exclusive) &&
+               obeys(Rule::partial_block_lock);
+    };
+    while (std::any_of(held_.begin(), held_.end(), conflicts)) {
+        waiting_.wait();
+    }
+    return held_.insert(held_.end(), wanted);
+}
+
+void BlockLocks::unlock(Handle handle)
+{
+    held_.erase(handle);
+    waiting_.wake_all();
+}
+
+}  // namespace coppice

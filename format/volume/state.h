@@ -1,0 +1,170 @@
+// Everything that an open image is in memory, in one place: the parts below, and what the pieces of
+// the store (reader, writer, effects, committer, checkpoint, recovery) share. One thread owns it;
+// the pieces hold references to it and to nothing of each other but what they are given.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "format/disk/disk.h"
+#include "format/journal/ring.h"
+#include "format/space/checksum_table.h"
+#include "format/space/dead_table.h"
+#include "format/space/reference_table.h"
+#include "format/space/space.h"
+#include "format/volume/catalog.h"
+#include "format/volume/map.h"
+#include "format/volume/store.h"
+
+namespace coppice {
+
+// What is ordered together: a volume. Its operations go into the journal in their order.
+//
+//   last   newest operation that took effect
+//   written  newest that is in the journal, perhaps not durable
+//   durable  newest that a completed sync or a superblock covers
+struct Domain {
+    std::deque<JournalOperation> pending;  // took effect, not yet in the journal
+    Sequence last;
+    Sequence written;
+    Sequence durable;
+    std::uint64_t joined = 0;  // domains with the same number are committed together; 0: alone
+    bool wanted = false;       // somebody waits for it to become durable
+};
+
+// Operations under way, in the order in which they began. What a checkpoint freed may be re-used
+// when every operation that began before its superblock was durable has ended: such an operation
+// may still be at the blocks.
+class Pins {
+public:
+    std::uint64_t begin()
+    {
+        active_.insert(++last_);
+        return last_;
+    }
+    void end(std::uint64_t pin) { active_.erase(pin); }
+    std::uint64_t newest() const { return last_; }
+    // Has every operation up to this one ended?
+    bool passed(std::uint64_t pin) const { return active_.empty() || *active_.begin() > pin; }
+    bool idle() const { return active_.empty(); }
+
+private:
+    std::set<std::uint64_t> active_;
+    std::uint64_t last_ = 0;
+};
+
+// A read-modify-write of part of a block excludes other changes of its blocks; changes of whole
+// blocks do not exclude each other.
+class BlockLocks {
+public:
+    explicit BlockLocks(Tasks& tasks) : waiting_(tasks) {}
+
+    struct Held {
+        VolumeId volume;
+        Lba begin;
+        Lba end;
+        bool exclusive = false;
+    };
+    using Handle = std::list<Held>::iterator;
+
+    Handle lock(const Held& wanted);  // (task)
+    void unlock(Handle handle);
+
+private:
+    std::list<Held> held_;
+    WaitQueue waiting_;
+};
+
+struct Released {
+    std::uint64_t pin;  // when all operations up to this one have ended
+    std::vector<Extent> extents;
+};
+
+struct State {
+    State(Disk& disk_port, const OpenOptions& open_options, const layout::ImageHeader& image_header,
+          const layout::Superblock& superblock);
+
+    Disk& disk;
+    Tasks& tasks;
+    OpenOptions options;
+    layout::ImageHeader header;
+
+    NodeCache cache;
+    Space space;
+    ChecksumTable checksums;
+    ReferenceTable references;
+    DeadTable dead;
+    Map map;
+    Ring ring;
+    Catalog catalog;
+    NodeRef catalog_root;
+    NodeRef range_root;
+
+    Sequence sequence;            // of the newest operation
+    Generation generation;        // under construction
+    Generation durable;           // of the newest durable superblock
+    Sequence durable_sequence;    // what that contains
+    std::map<VolumeId, Domain> domains;
+    std::uint64_t last_join = 0;
+    Pins pins;
+    BlockLocks locks;
+    std::deque<Released> released;  // freed by durable superblocks, waiting for pins
+    WaitQueue released_waiters;     // those who wait for `released` to become empty
+    bool recovery_open = false;     // replay ended here; the closing commit is not yet written
+    std::optional<Error> failure;   // why nothing is written any more
+    Statistics statistics;
+    std::uint64_t replayed_operations = 0;
+    std::uint64_t replayed_commits = 0;
+
+    // Error if the image is opened read-only or an earlier failure stopped writing.
+    Status check_writable() const;
+    // Stops all writing; the first reason counts. Returns it as an error.
+    tl::unexpected<Error> stop_writing(Error reason);
+
+    // Nodes that a checkpoint may need for what is pending; operations leave that many.
+    std::uint64_t node_reserve() const;
+
+    Change change_for(const Version& version) const
+    {
+        return {const_cast<Space&>(space), generation, sequence, catalog.parent_sequence(version),
+                version.first_list, version.volume.value};
+    }
+
+    void join(VolumeId a, VolumeId b);
+    void join_all(VolumeId with);
+    // Gives freed blocks back as far as no operation is at them any more.
+    void release_passed();
+};
+
+// One operation under way.
+class Pin {
+public:
+    explicit Pin(State& state) : state_(state), pin_(state.pins.begin()) {}
+    Pin(const Pin&) = delete;
+    Pin& operator=(const Pin&) = delete;
+    ~Pin()
+    {
+        state_.pins.end(pin_);
+        state_.release_passed();
+    }
+
+private:
+    State& state_;
+    std::uint64_t pin_;
+};
+
+class LockGuard {
+public:
+    explicit LockGuard(TaskMutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+    LockGuard(const LockGuard&) = delete;
+    LockGuard& operator=(const LockGuard&) = delete;
+    ~LockGuard() { mutex_.unlock(); }
+
+private:
+    TaskMutex& mutex_;
+};
+
+}  // namespace coppice

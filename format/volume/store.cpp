@@ -1,0 +1,719 @@
+// The store behind its front door: checks of arguments, management, background work. What a write,
+// a checkpoint or a replay does is in the files named after it.
+#include "format/volume/store.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include "format/base/check.h"
+#include "format/volume/recovery.h"
+#include "format/volume/writer.h"
+
+namespace coppice {
+
+namespace {
+
+// Dirty nodes, and blocks waiting to be free, at which a checkpoint begins by itself: 64 MiB of
+// nodes, 256 MiB of space.
+constexpr std::uint64_t kDirtyNodes = 16384;
+constexpr std::uint64_t kPendingFreeBlocks = 65536;
+// Longest piece of a map that one question for its status looks at: 256 MiB.
+constexpr std::uint64_t kStatusBlocks = 65536;
+
+std::array<std::uint8_t, 16> random_bytes()
+{
+    std::array<std::uint8_t, 16> bytes{};
+    CHECK(getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+    return bytes;
+}
+
+Status check_size(std::uint64_t size_bytes)
+{
+    if (size_bytes == 0 || size_bytes % 512 != 0) {
+        return fail(ErrorCode::invalid_argument,
+                    "the size of a volume must be a multiple of 512 and not 0");
+    }
+    if (size_bytes > layout::kMaxVolumeBytes) {
+        return fail(ErrorCode::too_large, "a volume has at most 64 PiB");
+    }
+    return {};
+}
+
+Status check_lba(unsigned lba_shift, std::uint64_t size_bytes)
+{
+    if (lba_shift != 9 && lba_shift != 12) {
+        return fail(ErrorCode::invalid_argument, "the LBA size must be 512 or 4096 bytes");
+    }
+    if (size_bytes % (std::uint64_t{1} << lba_shift) != 0) {
+        return fail(ErrorCode::invalid_argument,
+                    "the size of a volume must be a multiple of its LBA size");
+    }
+    return {};
+}
+
+layout::VolumeRecord new_record(const std::string& name, std::uint64_t size_bytes,
+                                unsigned lba_shift, std::uint8_t flags, std::uint64_t unix_ns)
+{
+    layout::VolumeRecord record{};
+    set_name(record, name);
+    record.size_bytes = size_bytes;
+    record.lba_shift = static_cast<std::uint8_t>(lba_shift);
+    record.flags = flags;
+    record.created_unix_ns = unix_ns;
+    record.nguid = random_bytes();
+    std::copy_n(random_bytes().begin(), record.eui64.size(), record.eui64.begin());
+    return record;
+}
+
+JournalOperation management(layout::OperationType type, VolumeId volume)
+{
+    JournalOperation operation;
+    operation.record.type = static_cast<std::uint8_t>(type);
+    operation.record.volume = static_cast<std::uint32_t>(volume.value);
+    return operation;
+}
+
+void attach_record(JournalOperation& operation, const layout::VolumeRecord& record)
+{
+    operation.payload.resize(sizeof(record));
+    std::memcpy(operation.payload.data(), static_cast<const void*>(&record), sizeof(record));
+}
+
+class StoreImpl : public Store {
+public:
+    explicit StoreImpl(std::unique_ptr<State> state)
+        : state_(std::move(state)),
+          checkpoint_(*state_, [this] { return committer_.open_for_writing(); }),
+          committer_(*state_, [this] { return checkpoint_.run(); }), reader_(*state_),
+          effects_(*state_), writer_(*state_, reader_, effects_, committer_, checkpoint_),
+          managing_(state_->tasks), background_idle_(state_->tasks)
+    {
+    }
+
+    Status close() override;
+    void abandon() override {}
+    void tick() override;
+    void pause() override;
+    void resume() override { paused_ = false; }
+    bool read_only() const override { return state_->options.read_only; }
+    ImageInfo info() override;
+    Statistics statistics() const override;
+
+    std::vector<VolumeInfo> volumes() override;
+    Result<VolumeInfo> volume(VolumeId id) override;
+    Result<VolumeInfo> find(const std::string& name, std::optional<VolumeId> of) override;
+    Result<VolumeId> create_volume(const NewVolume& volume) override;
+    Result<VolumeId> snapshot(VolumeId volume, const NewSnapshot& snapshot) override;
+    Result<VolumeId> clone_volume(VolumeId snapshot, const std::string& name,
+                                  bool guest_made) override;
+    Status remove(VolumeId id) override;
+    Status rollback(VolumeId volume, VolumeId snapshot) override;
+    Status resize(VolumeId volume, std::uint64_t size_bytes) override;
+    Status rename(VolumeId id, const std::string& name) override;
+
+    Status read(VolumeId volume, std::uint64_t offset_bytes,
+                std::span<const iovec> into) override;
+    Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
+                 bool fua) override;
+    Status deallocate(VolumeId volume, std::span<const Range> ranges) override;
+    Status write_zeroes(VolumeId volume, Range range) override;
+    Status clone(VolumeId destination, std::uint64_t offset_bytes,
+                 std::span<const CloneSource> sources) override;
+    Status flush(VolumeId volume) override;
+    Result<BlockStatus> block_status(VolumeId volume, Range range) override;
+    Status checkpoint() override;
+    Status settle() override;
+    void submit(const Operation& operation, Completion completion) override;
+
+private:
+    VolumeInfo describe(const Volume& volume) const;
+    Result<Volume*> known(VolumeId id);
+    Status check_free_name(const std::string& name, std::optional<VolumeId> of,
+                           VolumeId except);
+    Status perform(const Operation& operation);
+    bool checkpoint_due() const;
+    void start_background(bool commit);
+    Status finish(Status done, VolumeId volume, bool fua);
+
+    std::unique_ptr<State> state_;
+    Checkpoint checkpoint_;
+    Committer committer_;
+    Reader reader_;
+    Effects effects_;
+    Writer writer_;
+    TaskMutex managing_;
+    WaitQueue background_idle_;
+    bool background_ = false;
+    bool paused_ = false;
+    std::uint64_t last_commit_ns_ = 0;
+};
+
+// ---- Life ---------------------------------------------------------------------------------
+
+Status StoreImpl::close()
+{
+    pause();
+    if (state_->options.read_only) {
+        return {};
+    }
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_TRY(committer_.make_all_durable());
+    return checkpoint_.run();
+}
+
+void StoreImpl::pause()
+{
+    paused_ = true;
+    while (background_) {
+        background_idle_.wait();
+    }
+}
+
+bool StoreImpl::checkpoint_due() const
+{
+    return state_->ring.used_blocks() * 2 > state_->ring.blocks() ||
+           state_->cache.dirty_count() > kDirtyNodes ||
+           state_->space.pending_drops() > kPendingFreeBlocks || checkpoint_.removable();
+}
+
+void StoreImpl::start_background(bool commit)
+{
+    if (background_ || paused_ || state_->failure || state_->options.read_only) {
+        return;
+    }
+    const bool checkpoint = checkpoint_due();
+    if (!commit && !checkpoint) {
+        return;
+    }
+    background_ = true;
+    state_->tasks.spawn([this, commit, checkpoint] {
+        // A failure is remembered in the state and told to whoever writes next.
+        if (commit) {
+            (void)committer_.write_pending();
+        }
+        if (checkpoint) {
+            (void)checkpoint_.run();
+        }
+        background_ = false;
+        background_idle_.wake_all();
+    });
+}
+
+void StoreImpl::tick()
+{
+    const std::uint64_t now = state_->tasks.now_ns();
+    bool pending = false;
+    for (const auto& [id, domain] : state_->domains) {
+        pending = pending || !domain.pending.empty();
+    }
+    const bool commit = pending && now - last_commit_ns_ >= state_->options.commit_interval_ns;
+    if (commit || !pending) {
+        last_commit_ns_ = now;
+    }
+    start_background(commit);
+}
+
+// ---- Description --------------------------------------------------------------------------
+
+ImageInfo StoreImpl::info()
+{
+    const State& state = *state_;
+    ImageInfo info;
+    info.uuid.bytes = state.header.uuid;
+    info.major_version = state.header.major_version;
+    info.minor_version = state.header.minor_version;
+    info.generation = state.durable;
+    info.sequence = state.sequence;
+    info.journal_bytes = state.ring.blocks() * kBlockBytes;
+    info.journal_used_bytes = state.ring.used_blocks() * kBlockBytes;
+    info.replayed_operations = state.replayed_operations;
+    info.replayed_commits = state.replayed_commits;
+    info.created_unix_ns = state.header.created_unix_ns;
+    const Space::Totals& totals = state.space.tree_totals();
+    info.space.image_bytes = totals.image_blocks * kBlockBytes;
+    info.space.free_bytes = totals.free_blocks * kBlockBytes;
+    info.space.fixed_bytes = state.header.fixed_blocks * kBlockBytes;
+    info.space.data_bytes = totals.data_blocks * kBlockBytes;
+    info.space.node_bytes = totals.node_blocks * kBlockBytes;
+    info.space.pending_free_bytes = state.space.pending_free_blocks() * kBlockBytes;
+    return info;
+}
+
+Statistics StoreImpl::statistics() const
+{
+    Statistics result = state_->statistics;
+    result.nodes_read = state_->cache.nodes_read();
+    result.nodes_written = state_->cache.nodes_written();
+    return result;
+}
+
+VolumeInfo StoreImpl::describe(const Volume& volume) const
+{
+    const auto& record = volume.record;
+    VolumeInfo info;
+    info.id = volume.id;
+    info.name = volume.name();
+    info.snapshot = volume.snapshot();
+    info.read_only = volume.read_only();
+    info.guest_made = (record.flags & layout::kVolumeGuestMade) != 0;
+    info.parent = VolumeId(record.parent_volume);
+    info.size_bytes = record.size_bytes;
+    info.lba_shift = record.lba_shift;
+    info.mapped_bytes = state_->catalog.versions.at(volume.version).mapped_blocks * kBlockBytes;
+    info.created_unix_ns = record.created_unix_ns;
+    info.created = Sequence(record.created_sequence);
+    info.nguid = record.nguid;
+    info.eui64 = record.eui64;
+    info.vm_state_bytes = record.vm_state_bytes;
+    info.vm_clock_ns = record.vm_clock_ns;
+    info.icount = record.icount;
+    return info;
+}
+
+std::vector<VolumeInfo> StoreImpl::volumes()
+{
+    std::vector<VolumeInfo> result;
+    for (const auto& [id, volume] : state_->catalog.volumes) {
+        result.push_back(describe(volume));
+    }
+    return result;
+}
+
+Result<Volume*> StoreImpl::known(VolumeId id)
+{
+    Volume* volume = state_->catalog.volume(id);
+    if (volume == nullptr) {
+        return fail(ErrorCode::not_found, fmt::format("there is no volume {}", id.value));
+    }
+    return volume;
+}
+
+Result<VolumeInfo> StoreImpl::volume(VolumeId id)
+{
+    COPPICE_ASSIGN(found, known(id));
+    return describe(*found);
+}
+
+Result<VolumeInfo> StoreImpl::find(const std::string& name, std::optional<VolumeId> of)
+{
+    for (const auto& [id, volume] : state_->catalog.volumes) {
+        const bool wanted = of ? volume.snapshot() && VolumeId(volume.record.parent_volume) == *of
+                               : !volume.snapshot();
+        if (wanted && volume.name() == name) {
+            return describe(volume);
+        }
+    }
+    return fail(ErrorCode::not_found,
+                fmt::format("there is no {} named '{}'", of ? "snapshot" : "volume", name));
+}
+
+// ---- Management ---------------------------------------------------------------------------
+
+Status StoreImpl::check_free_name(const std::string& name, std::optional<VolumeId> of,
+                                  VolumeId except)
+{
+    if (const std::string problem = check_name(name); !problem.empty()) {
+        return fail(ErrorCode::invalid_argument, problem);
+    }
+    auto taken = find(name, of);
+    if (taken && taken->id != except) {
+        return fail(ErrorCode::exists, fmt::format("the name '{}' is taken by number {}", name,
+                                                   taken->id.value));
+    }
+    return {};
+}
+
+Result<VolumeId> StoreImpl::create_volume(const NewVolume& volume)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_TRY(check_free_name(volume.name, std::nullopt, VolumeId()));
+    COPPICE_TRY(check_size(volume.size_bytes));
+    COPPICE_TRY(check_lba(volume.lba_shift, volume.size_bytes));
+    const VolumeId id(state_->catalog.next_volume);
+    auto operation = management(layout::OperationType::create_volume, id);
+    attach_record(operation, new_record(volume.name, volume.size_bytes, volume.lba_shift,
+                                        volume.guest_made ? layout::kVolumeGuestMade : 0,
+                                        state_->tasks.unix_ns()));
+    COPPICE_TRY(writer_.manage(std::move(operation), {}));
+    return id;
+}
+
+Result<VolumeId> StoreImpl::snapshot(VolumeId volume, const NewSnapshot& snapshot)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(source, known(volume));
+    if (source->snapshot()) {
+        return fail(ErrorCode::invalid_argument, "a snapshot cannot be made of a snapshot");
+    }
+    COPPICE_TRY(check_free_name(snapshot.name, volume, VolumeId()));
+    const VolumeId id(state_->catalog.next_volume);
+    auto record = new_record(snapshot.name, source->size_bytes(), source->record.lba_shift,
+                             static_cast<std::uint8_t>(
+                                 layout::kVolumeSnapshot |
+                                 (snapshot.guest_made ? layout::kVolumeGuestMade : 0) |
+                                 (snapshot.vm_state_bytes > 0 ? layout::kVolumeHasVmState : 0)),
+                             state_->tasks.unix_ns());
+    record.parent_volume = static_cast<std::uint32_t>(volume.value);
+    record.created_sequence = state_->sequence.value + 1;
+    record.vm_state_bytes = snapshot.vm_state_bytes;
+    record.vm_clock_ns = snapshot.vm_clock_ns;
+    record.icount = snapshot.icount;
+    auto operation = management(layout::OperationType::snapshot, volume);
+    operation.record.block = id.value;
+    attach_record(operation, record);
+    COPPICE_TRY(writer_.manage(std::move(operation), {}));
+    return id;
+}
+
+Result<VolumeId> StoreImpl::clone_volume(VolumeId snapshot, const std::string& name,
+                                         bool guest_made)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(source, known(snapshot));
+    if (!source->snapshot()) {
+        return fail(ErrorCode::invalid_argument,
+                    fmt::format("{} is a volume; make a snapshot of it and clone that",
+                                snapshot.value));
+    }
+    COPPICE_TRY(check_free_name(name, std::nullopt, VolumeId()));
+    const VolumeId id(state_->catalog.next_volume);
+    auto record = new_record(name, source->size_bytes(), source->record.lba_shift,
+                             guest_made ? layout::kVolumeGuestMade : 0, state_->tasks.unix_ns());
+    record.parent_volume = static_cast<std::uint32_t>(snapshot.value);
+    auto operation = management(layout::OperationType::create_volume, id);
+    operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
+    attach_record(operation, record);
+    COPPICE_TRY(writer_.manage(std::move(operation), {snapshot}));
+    return id;
+}
+
+Status StoreImpl::remove(VolumeId id)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_TRY(known(id));
+    COPPICE_TRY(writer_.manage(management(layout::OperationType::remove_volume, id), {}));
+    start_background(false);
+    return {};
+}
+
+Status StoreImpl::rollback(VolumeId volume, VolumeId snapshot)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(target, known(volume));
+    COPPICE_ASSIGN(source, known(snapshot));
+    if (target->snapshot() || !source->snapshot() ||
+        VolumeId(source->record.parent_volume) != volume) {
+        return fail(ErrorCode::invalid_argument,
+                    fmt::format("{} is not a snapshot of volume {}", snapshot.value,
+                                volume.value));
+    }
+    auto operation = management(layout::OperationType::rollback, volume);
+    operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
+    COPPICE_TRY(writer_.manage(std::move(operation), {snapshot}));
+    start_background(false);
+    return {};
+}
+
+Status StoreImpl::resize(VolumeId volume, std::uint64_t size_bytes)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_TRY(check_size(size_bytes));
+    COPPICE_ASSIGN(target, known(volume));
+    if (target->read_only()) {
+        return fail(ErrorCode::read_only, fmt::format("volume {} is read-only", volume.value));
+    }
+    COPPICE_TRY(check_lba(target->record.lba_shift, size_bytes));
+    const std::uint64_t old_size = target->size_bytes();
+    const std::uint64_t kept_blocks = divide_up(size_bytes, kBlockBytes);
+    if (size_bytes < old_size && size_bytes % kBlockBytes != 0) {
+        // What is cut off inside the last block must be zero if the volume grows again.
+        const std::uint64_t end = std::min(old_size, kept_blocks * kBlockBytes);
+        const Range rest{size_bytes, end - size_bytes};
+        COPPICE_TRY(writer_.clear(volume, {&rest, 1}, layout::OperationType::write_zeroes));
+    }
+    COPPICE_ASSIGN(again, known(volume));
+    const std::uint64_t old_blocks = divide_up(old_size, kBlockBytes);
+    auto operation = management(layout::OperationType::change_volume, volume);
+    if (kept_blocks < old_blocks) {
+        if (old_blocks - kept_blocks > 0xFFFFFFFFULL) {
+            return fail(ErrorCode::too_large, "a volume shrinks by at most 16 TiB at once");
+        }
+        operation.record.lba = kept_blocks;
+        operation.record.length = static_cast<std::uint32_t>(old_blocks - kept_blocks);
+    }
+    auto record = again->record;
+    record.size_bytes = size_bytes;
+    attach_record(operation, record);
+    return writer_.manage(std::move(operation), {});
+}
+
+Status StoreImpl::rename(VolumeId id, const std::string& name)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(volume, known(id));
+    const auto of = volume->snapshot()
+                        ? std::optional<VolumeId>(VolumeId(volume->record.parent_volume))
+                        : std::nullopt;
+    COPPICE_TRY(check_free_name(name, of, id));
+    auto operation = management(layout::OperationType::change_volume, id);
+    auto record = volume->record;
+    set_name(record, name);
+    attach_record(operation, record);
+    return writer_.manage(std::move(operation), {});
+}
+
+// ---- Input and output ---------------------------------------------------------------------
+
+// After a change: durable if that was asked for, and background work if any is due.
+Status StoreImpl::finish(Status done, VolumeId volume, bool fua)
+{
+    if (done && fua) {
+        done = committer_.make_durable(volume);
+    }
+    start_background(false);
+    return done;
+}
+
+Status StoreImpl::read(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> into)
+{
+    const std::uint64_t length = total_bytes(into);
+    COPPICE_ASSIGN(found, known(volume));
+    if (offset_bytes % 512 != 0 || length % 512 != 0) {
+        return fail(ErrorCode::invalid_argument, "offset and length must be multiples of 512");
+    }
+    if (offset_bytes > found->size_bytes() || length > found->size_bytes() - offset_bytes) {
+        return fail(ErrorCode::out_of_range,
+                    fmt::format("bytes {} to {} are beyond the end of volume {}", offset_bytes,
+                                offset_bytes + length, volume.value));
+    }
+    if (length == 0) {
+        return {};
+    }
+    const std::uint64_t first = offset_bytes / kBlockBytes;
+    const std::uint64_t count = divide_up(offset_bytes + length, kBlockBytes) - first;
+    Pin pin(*state_);
+    BlockBuffer buffer(count);
+    COPPICE_TRY(reader_.read_blocks(volume, Lba(first), count, buffer.span()));
+    scatter(buffer.span().subspan(offset_bytes % kBlockBytes, length), into);
+    ++state_->statistics.reads;
+    state_->statistics.read_bytes += length;
+    return {};
+}
+
+Status StoreImpl::write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
+                        bool fua)
+{
+    COPPICE_TRY(state_->check_writable());
+    Status done = writer_.write(volume, offset_bytes, from);
+    ++state_->statistics.writes;
+    state_->statistics.written_bytes += total_bytes(from);
+    return finish(std::move(done), volume, fua);
+}
+
+Status StoreImpl::deallocate(VolumeId volume, std::span<const Range> ranges)
+{
+    COPPICE_TRY(state_->check_writable());
+    ++state_->statistics.deallocations;
+    return finish(writer_.clear(volume, ranges, layout::OperationType::deallocate), volume, false);
+}
+
+Status StoreImpl::write_zeroes(VolumeId volume, Range range)
+{
+    COPPICE_TRY(state_->check_writable());
+    return finish(writer_.clear(volume, {&range, 1}, layout::OperationType::write_zeroes), volume,
+                  false);
+}
+
+Status StoreImpl::clone(VolumeId destination, std::uint64_t offset_bytes,
+                        std::span<const CloneSource> sources)
+{
+    COPPICE_TRY(state_->check_writable());
+    ++state_->statistics.clones;
+    return finish(writer_.clone(destination, offset_bytes, sources), destination, false);
+}
+
+Status StoreImpl::flush(VolumeId volume)
+{
+    COPPICE_TRY(known(volume));
+    ++state_->statistics.flushes;
+    if (state_->options.read_only) {
+        return {};
+    }
+    COPPICE_TRY(state_->check_writable());
+    return committer_.make_durable(volume);
+}
+
+Result<BlockStatus> StoreImpl::block_status(VolumeId volume, Range range)
+{
+    COPPICE_ASSIGN(found, known(volume));
+    const std::uint64_t size = found->size_bytes();
+    if (range.offset_bytes >= size) {
+        return fail(ErrorCode::out_of_range, "the range is beyond the end of the volume");
+    }
+    Pin pin(*state_);
+    const std::uint64_t end =
+        std::min(size, range.offset_bytes + std::min(range.length_bytes, size));
+    const Lba lba(range.offset_bytes / kBlockBytes);
+    const std::uint64_t count =
+        std::min(divide_up(end, kBlockBytes) - lba.value, kStatusBlocks);
+    COPPICE_ASSIGN(run, reader_.run_at(volume, lba, count));
+    BlockStatus status;
+    status.state = run.state;
+    const std::uint64_t skipped = range.offset_bytes % kBlockBytes;
+    status.length_bytes =
+        std::min((lba.value + run.length) * kBlockBytes, end) - range.offset_bytes;
+    if (run.state == BlockState::data) {
+        status.host_offset = byte_offset(BlockNo(run.block)) + skipped;
+    }
+    return status;
+}
+
+Status StoreImpl::checkpoint()
+{
+    COPPICE_TRY(state_->check_writable());
+    return checkpoint_.run();
+}
+
+Status StoreImpl::settle()
+{
+    COPPICE_TRY(state_->check_writable());
+    while (checkpoint_.needed()) {
+        COPPICE_TRY(checkpoint_.run());
+    }
+    return {};
+}
+
+Status StoreImpl::perform(const Operation& operation)
+{
+    switch (operation.kind) {
+    case Operation::Kind::read:
+        return read(operation.volume, operation.offset_bytes, operation.buffers);
+    case Operation::Kind::write:
+        return write(operation.volume, operation.offset_bytes, operation.buffers, operation.fua);
+    case Operation::Kind::flush: return flush(operation.volume);
+    case Operation::Kind::deallocate: return deallocate(operation.volume, operation.ranges);
+    case Operation::Kind::write_zeroes: {
+        Status done =
+            write_zeroes(operation.volume, {operation.offset_bytes, operation.length_bytes});
+        return finish(std::move(done), operation.volume, operation.fua);
+    }
+    case Operation::Kind::clone: {
+        Status done = clone(operation.volume, operation.offset_bytes, operation.sources);
+        return finish(std::move(done), operation.volume, operation.fua);
+    }
+    }
+    return fail(ErrorCode::invalid_argument, "unknown operation");
+}
+
+void StoreImpl::submit(const Operation& operation, Completion completion)
+{
+    state_->tasks.spawn([this, operation, completion = std::move(completion)] {
+        completion(perform(operation));
+    });
+}
+
+}  // namespace
+
+std::string to_string(const Uuid& uuid)
+{
+    std::string result;
+    for (std::size_t i = 0; i < uuid.bytes.size(); ++i) {
+        result += fmt::format("{:02x}", uuid.bytes[i]);
+        if (i == 3 || i == 5 || i == 7 || i == 9) {
+            result += '-';
+        }
+    }
+    return result;
+}
+
+Uuid random_uuid()
+{
+    Uuid uuid{random_bytes()};
+    uuid.bytes[6] = static_cast<std::uint8_t>((uuid.bytes[6] & 0x0F) | 0x40);  // RFC 4122, 4.4
+    uuid.bytes[8] = static_cast<std::uint8_t>((uuid.bytes[8] & 0x3F) | 0x80);
+    return uuid;
+}
+
+Status Store::create(Disk& disk, const CreateOptions& options)
+{
+    if (options.volume_bytes != 0) {
+        COPPICE_TRY(check_size(options.volume_bytes));
+        COPPICE_TRY(check_lba(options.lba_shift, options.volume_bytes));
+        if (const std::string problem = check_name(options.volume_name); !problem.empty()) {
+            return fail(ErrorCode::invalid_argument, problem);
+        }
+    }
+    const Geometry geometry = geometry_for(options.volume_bytes, options.journal_bytes);
+    layout::Superblock superblock{};
+    superblock.magic = layout::kSuperblockMagic;
+    superblock.major_version = layout::kMajorVersion;
+    superblock.minor_version = layout::kMinorVersion;
+    superblock.uuid = options.uuid.bytes;
+    superblock.journal_start = geometry.journal_start;
+    superblock.journal_blocks = geometry.journal_blocks;
+    superblock.superblock_near = geometry.superblock_near;
+    superblock.superblock_far = geometry.superblock_far;
+    superblock.fixed_blocks = geometry.fixed_blocks;
+    superblock.journal_commit = 1;
+    layout::ImageHeader header{};
+    header.magic = layout::kMagic;
+    header.uuid = superblock.uuid;
+    header.major_version = layout::kMajorVersion;
+    header.minor_version = layout::kMinorVersion;
+    header.block_shift = static_cast<std::uint16_t>(kBlockShift);
+    header.journal_start = geometry.journal_start;
+    header.journal_blocks = geometry.journal_blocks;
+    header.superblock_near = geometry.superblock_near;
+    header.superblock_far = geometry.superblock_far;
+    header.fixed_blocks = geometry.fixed_blocks;
+    header.group_blocks = static_cast<std::uint32_t>(layout::kGroupBlocks);
+    header.created_unix_ns = disk.tasks().unix_ns();
+    finish_header(header);
+
+    // An old image's blocks must not be taken for the new one's: the fixed region is emptied first.
+    // The journal is made physically present, so that a full host does not stop a commit.
+    std::vector<IoRequest> requests(2);
+    requests[0] = {.kind = IoRequest::Kind::truncate, .offset_bytes = 0};
+    requests[1] = {.kind = IoRequest::Kind::truncate,
+                   .offset_bytes = divide_up(geometry.fixed_blocks, layout::kGroupBlocks) *
+                                   layout::kGroupBlocks * kBlockBytes};
+    for (IoRequest& request : requests) {
+        COPPICE_TRY(disk.run({&request, 1}));
+    }
+    IoRequest allocate{.kind = IoRequest::Kind::allocate,
+                       .offset_bytes = 0,
+                       .length_bytes = geometry.fixed_blocks * kBlockBytes};
+    COPPICE_TRY(disk.run({&allocate, 1}));
+
+    // The first checkpoint makes the trees; the header comes last and makes it an image.
+    OpenOptions open;
+    auto state = std::make_unique<State>(disk, open, header, superblock);
+    StoreImpl store(std::move(state));
+    if (options.volume_bytes != 0) {
+        NewVolume volume;
+        volume.name = options.volume_name;
+        volume.size_bytes = options.volume_bytes;
+        volume.lba_shift = options.lba_shift;
+        COPPICE_TRY(store.create_volume(volume));
+    }
+    COPPICE_TRY(store.close());
+    layout::ImageHeader written = header;
+    COPPICE_TRY(disk.write(0, {reinterpret_cast<const std::byte*>(&written), sizeof(written)}));
+    return disk.sync();
+}
+
+Result<std::unique_ptr<Store>> Store::open(Disk& disk, const OpenOptions& options)
+{
+    COPPICE_ASSIGN(state, recover(disk, options));
+    return std::unique_ptr<Store>(std::make_unique<StoreImpl>(std::move(state)));
+}
+
+}  // namespace coppice

@@ -1,0 +1,500 @@
+#include "format/volume/writer.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/check.h"
+#include "format/base/checksum.h"
+#include "format/base/rules.h"
+
+namespace coppice {
+
+namespace {
+
+constexpr std::uint64_t kLongestRecord = 0xFFFFFFFFULL;  // blocks
+
+// Dirty nodes in memory at which a writer waits for a checkpoint: 128 MiB of them.
+constexpr std::uint64_t kMostDirtyNodes = 32768;
+
+std::uint64_t round_down(std::uint64_t bytes) { return bytes & ~(kBlockBytes - 1); }
+std::uint64_t round_up(std::uint64_t bytes) { return round_down(bytes + kBlockBytes - 1); }
+Lba lba_of(std::uint64_t bytes) { return Lba(bytes >> kBlockShift); }
+
+JournalOperation make_operation(layout::OperationType type, VolumeId volume, Lba lba,
+                                std::uint64_t length)
+{
+    JournalOperation operation;
+    operation.record.type = static_cast<std::uint8_t>(type);
+    operation.record.volume = static_cast<std::uint32_t>(volume.value);
+    operation.record.lba = lba.value;
+    operation.record.length = static_cast<std::uint32_t>(length);
+    return operation;
+}
+
+// Holds the blocks of a volume while they are changed.
+class RangeLock {
+public:
+    RangeLock(State& state, VolumeId volume, std::uint64_t begin, std::uint64_t end,
+              bool exclusive)
+        : state_(state), handle_(state.locks.lock({volume, lba_of(begin), lba_of(round_up(end)),
+                                                   exclusive}))
+    {
+    }
+    RangeLock(const RangeLock&) = delete;
+    RangeLock& operator=(const RangeLock&) = delete;
+    ~RangeLock() { state_.locks.unlock(handle_); }
+
+private:
+    State& state_;
+    BlockLocks::Handle handle_;
+};
+
+// Sources that continue each other become one.
+std::vector<CloneSource> merged(std::span<const CloneSource> sources)
+{
+    std::vector<CloneSource> result;
+    for (const CloneSource& source : sources) {
+        if (source.range.length_bytes == 0) {
+            continue;
+        }
+        if (!result.empty() && result.back().volume == source.volume &&
+            result.back().range.offset_bytes + result.back().range.length_bytes ==
+                source.range.offset_bytes) {
+            result.back().range.length_bytes += source.range.length_bytes;
+        } else {
+            result.push_back(source);
+        }
+    }
+    return result;
+}
+
+bool aligned(std::uint64_t offset_bytes, std::span<const CloneSource> sources)
+{
+    bool result = offset_bytes % kBlockBytes == 0;
+    for (const CloneSource& source : sources) {
+        result = result && source.range.offset_bytes % kBlockBytes == 0 &&
+                 source.range.length_bytes % kBlockBytes == 0;
+    }
+    return result;
+}
+
+}  // namespace
+
+Writer::Staged::~Staged()
+{
+    for (const Extent& extent : extents_) {
+        state_.space.return_data(extent);
+    }
+}
+
+Result<std::vector<Extent>> Writer::Staged::take(std::uint64_t blocks)
+{
+    auto taken = state_.space.take_data(blocks);
+    if (taken) {
+        extents_.insert(extents_.end(), taken->begin(), taken->end());
+    }
+    return taken;
+}
+
+// Runs `body`; when there is no space and a checkpoint may find some, once more after it. The body
+// holds no pin and no lock between the two.
+template <typename Body>
+Status Writer::with_space(Body body)
+{
+    COPPICE_TRY(committer_.open_for_writing());
+    if (state_.cache.dirty_count() > kMostDirtyNodes) {
+        COPPICE_TRY(checkpoint_.run());
+    }
+    Status done = body();
+    if (done || done.error().code != ErrorCode::no_space || state_.failure) {
+        return done;
+    }
+    COPPICE_TRY(checkpoint_.run());
+    while (!state_.released.empty()) {
+        state_.released_waiters.wait();
+    }
+    return body();
+}
+
+Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes,
+                           std::uint64_t length_bytes, bool for_writing) const
+{
+    const Volume* found = state_.catalog.volume(volume);
+    if (found == nullptr) {
+        return fail(ErrorCode::not_found, fmt::format("there is no volume {}", volume.value));
+    }
+    if (for_writing && found->read_only()) {
+        return fail(ErrorCode::read_only,
+                    fmt::format("volume {} is {}", volume.value,
+                                found->snapshot() ? "a snapshot" : "read-only"));
+    }
+    if (offset_bytes % 512 != 0 || length_bytes % 512 != 0) {
+        return fail(ErrorCode::invalid_argument, "offset and length must be multiples of 512");
+    }
+    if (offset_bytes > found->size_bytes() ||
+        length_bytes > found->size_bytes() - offset_bytes) {
+        return fail(ErrorCode::out_of_range,
+                    fmt::format("bytes {} to {} are beyond the end of volume {}", offset_bytes,
+                                offset_bytes + length_bytes, volume.value));
+    }
+    return {};
+}
+
+Status Writer::stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Staged& staged,
+                     Command& command)
+{
+    const std::uint64_t count = blocks.size() / kBlockBytes;
+    COPPICE_ASSIGN(extents, staged.take(count));
+    std::vector<iovec> buffers(extents.size());
+    std::vector<IoRequest> requests(extents.size());
+    std::uint64_t done = 0;
+    for (std::size_t i = 0; i < extents.size(); ++i) {
+        const Extent& extent = extents[i];
+        const auto part = blocks.subspan(done * kBlockBytes, extent.length * kBlockBytes);
+        JournalOperation operation =
+            make_operation(layout::OperationType::write, volume, lba + done, extent.length);
+        operation.record.block = extent.block.value;
+        operation.payload.resize((extent.length - 1) * 4);
+        for (std::uint64_t block = 0; block < extent.length; ++block) {
+            const Le32 checksum =
+                data_checksum(part.subspan(block * kBlockBytes, kBlockBytes));
+            if (block == 0) {
+                operation.record.checksum = checksum;
+            } else {
+                std::memcpy(operation.payload.data() + (block - 1) * 4,
+                            static_cast<const void*>(&checksum), 4);
+            }
+        }
+        command.push_back(std::move(operation));
+        buffers[i] = {part.data(), part.size()};
+        requests[i].kind = IoRequest::Kind::write;
+        requests[i].offset_bytes = byte_offset(extent.block);
+        requests[i].length_bytes = part.size();
+        requests[i].buffers = {&buffers[i], 1};
+        done += extent.length;
+    }
+    if (!obeys(Rule::data_before_effect)) {
+        Command early = command;
+        COPPICE_TRY(take_effect(volume, early, 0));
+        staged.keep();
+        command.clear();
+    }
+    return state_.disk.run(requests);
+}
+
+void Writer::enqueue(VolumeId volume, Command& command)
+{
+    Domain& domain = state_.domains[volume];
+    domain.last = command.back().sequence();
+    for (JournalOperation& operation : command) {
+        domain.pending.push_back(std::move(operation));
+    }
+}
+
+// The operations take effect together. `end_bytes`: the volume must still be that long.
+Status Writer::take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes)
+{
+    if (command.empty()) {
+        return {};
+    }
+    CacheUse use(state_.cache);
+    for (;;) {
+        auto ready = effects_.prepare(command, state_.node_reserve());
+        if (!ready) {
+            return pass_on(ready);
+        }
+        if (*ready) {
+            break;
+        }
+        COPPICE_TRY(check_range(volume, 0, 0, true));
+    }
+    // Nothing suspends from here on.
+    COPPICE_TRY(state_.check_writable());
+    COPPICE_TRY(check_range(volume, 0, end_bytes, true));
+    for (std::size_t i = 0; i < command.size(); ++i) {
+        command[i].record.sequence = state_.sequence.value + 1 + i;
+        command[i].record.flags = i + 1 < command.size() ? layout::kOperationContinues : 0;
+    }
+    const Status applied = effects_.apply(command);
+    CHECK(applied.has_value());
+    for (const JournalOperation& operation : command) {
+        if (operation.type() == layout::OperationType::clone) {
+            state_.join(volume, VolumeId(operation.record.source_volume));
+        } else if (operation.type() == layout::OperationType::clone_reference) {
+            state_.join(volume, VolumeId(operation.record.source_volume));
+            state_.join_all(volume);
+        }
+    }
+    enqueue(volume, command);
+    return {};
+}
+
+// ---- Write --------------------------------------------------------------------------------
+
+Status Writer::write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from)
+{
+    return with_space([&] { return write_once(volume, offset_bytes, from); });
+}
+
+Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes,
+                          std::span<const iovec> from)
+{
+    const std::uint64_t length = total_bytes(from);
+    COPPICE_TRY(check_range(volume, offset_bytes, length, true));
+    if (length == 0) {
+        return {};
+    }
+    if (length > kMaxWriteBytes) {
+        return fail(ErrorCode::too_large, fmt::format("one write has at most {} bytes",
+                                                      kMaxWriteBytes));
+    }
+    const std::uint64_t end = offset_bytes + length;
+    const std::uint64_t begin_block = round_down(offset_bytes);
+    const std::uint64_t end_block = round_up(end);
+    const bool head = offset_bytes != begin_block;
+    const bool tail = end != end_block;
+    RangeLock lock(state_, volume, offset_bytes, end, head || tail);
+    Pin pin(state_);
+    const std::uint64_t count = (end_block - begin_block) / kBlockBytes;
+    BlockBuffer buffer(count);
+    if (head || (tail && count == 1)) {
+        COPPICE_TRY(reader_.read_blocks(volume, lba_of(begin_block), 1, buffer.block(0)));
+    }
+    if (tail && count > 1) {
+        COPPICE_TRY(reader_.read_blocks(volume, lba_of(end_block - 1), 1,
+                                        buffer.block(count - 1)));
+    }
+    gather(from, buffer.span().subspan(offset_bytes - begin_block, length));
+    Staged staged(state_);
+    Command command;
+    COPPICE_TRY(stage(volume, lba_of(begin_block), buffer.span(), staged, command));
+    COPPICE_TRY(take_effect(volume, command, end));
+    staged.keep();
+    return {};
+}
+
+// ---- Deallocate, write zeroes -------------------------------------------------------------
+
+Status Writer::clear(VolumeId volume, std::span<const Range> ranges, layout::OperationType type)
+{
+    return with_space([&] { return clear_once(volume, ranges, type); });
+}
+
+// Zeroes the bytes [begin, end) inside one block, if it is mapped at all.
+Status Writer::clear_part(VolumeId volume, std::uint64_t begin, std::uint64_t end, Staged& staged,
+                          Command& command)
+{
+    if (begin == end) {
+        return {};
+    }
+    const Lba lba = lba_of(begin);
+    COPPICE_ASSIGN(run, reader_.run_at(volume, lba, 1));
+    if (run.state != BlockState::data) {
+        return {};
+    }
+    BlockBuffer buffer(1);
+    COPPICE_TRY(reader_.read_blocks(volume, lba, 1, buffer.span()));
+    const auto part = buffer.span().subspan(begin % kBlockBytes, end - begin);
+    std::fill(part.begin(), part.end(), std::byte{0});
+    return stage(volume, lba, buffer.span(), staged, command);
+}
+
+Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,
+                          layout::OperationType type)
+{
+    std::uint64_t furthest = 0;
+    std::uint64_t lowest = ~std::uint64_t{0};
+    bool partial = false;
+    for (const Range& range : ranges) {
+        COPPICE_TRY(check_range(volume, range.offset_bytes, range.length_bytes, true));
+        const std::uint64_t end = range.offset_bytes + range.length_bytes;
+        furthest = std::max(furthest, end);
+        lowest = std::min(lowest, range.offset_bytes);
+        partial = partial || range.offset_bytes % kBlockBytes != 0 || end % kBlockBytes != 0;
+    }
+    if (furthest == 0 || lowest >= furthest) {
+        return {};
+    }
+    // One lock over all of them: two commands that lock several ranges cannot wait for each other.
+    RangeLock lock(state_, volume, lowest, furthest, partial);
+    Pin pin(state_);
+    Staged staged(state_);
+    Command command;
+    const std::uint64_t size = state_.catalog.volume(volume)->size_bytes();
+    for (const Range& range : ranges) {
+        const std::uint64_t end = range.offset_bytes + range.length_bytes;
+        const std::uint64_t first = round_up(range.offset_bytes);
+        // What lies behind the end of the volume in its last block is zero anyway.
+        const std::uint64_t last = end == size ? round_up(end) : round_down(end);
+        if (first > last) {
+            COPPICE_TRY(clear_part(volume, range.offset_bytes, end, staged, command));
+            continue;
+        }
+        COPPICE_TRY(clear_part(volume, range.offset_bytes, std::min(first, end), staged, command));
+        for (std::uint64_t at = first; at < last;) {
+            const std::uint64_t blocks = std::min((last - at) / kBlockBytes, kLongestRecord);
+            command.push_back(make_operation(type, volume, lba_of(at), blocks));
+            at += blocks * kBlockBytes;
+        }
+        if (last < end) {
+            COPPICE_TRY(clear_part(volume, last, end, staged, command));
+        }
+    }
+    COPPICE_TRY(take_effect(volume, command, furthest));
+    staged.keep();
+    return {};
+}
+
+// ---- Clone --------------------------------------------------------------------------------
+
+Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
+                     std::span<const CloneSource> sources)
+{
+    const std::vector<CloneSource> all = merged(sources);
+    std::uint64_t total = 0;
+    for (const CloneSource& source : all) {
+        COPPICE_TRY(check_range(source.volume, source.range.offset_bytes,
+                                source.range.length_bytes, false));
+        total += source.range.length_bytes;
+    }
+    COPPICE_TRY(check_range(destination, offset_bytes, total, true));
+    if (total == 0) {
+        return {};
+    }
+    if (aligned(offset_bytes, all)) {
+        return with_space([&] { return share_once(destination, offset_bytes, all); });
+    }
+    if (total > kMaxWriteBytes) {
+        return fail(ErrorCode::too_large,
+                    fmt::format("a clone of ranges that are not multiples of 4096 has at most {} "
+                                "bytes",
+                                kMaxWriteBytes));
+    }
+    return with_space([&] { return copy_bytes(destination, offset_bytes, all); });
+}
+
+// Many items are not copied one by one if a range reference can stand for them.
+Result<bool> Writer::worth_a_reference(std::span<const CloneSource> sources)
+{
+    for (;;) {
+        CacheUse use(state_.cache);
+        std::size_t items = 0;
+        unsigned depth = 0;
+        std::optional<Missing> missing;
+        for (const CloneSource& source : sources) {
+            const Volume* volume = state_.catalog.volume(source.volume);
+            if (volume == nullptr) {
+                return fail(ErrorCode::not_found,
+                            fmt::format("there is no volume {}", source.volume.value));
+            }
+            const Version& version = state_.catalog.versions.at(volume->version);
+            depth = std::max(depth, version.reference_depth);
+            std::vector<MapRun> runs;
+            if (!missing) {
+                missing = state_.map.collect(version.map, lba_of(source.range.offset_bytes),
+                                             source.range.length_bytes / kBlockBytes, runs,
+                                             nullptr);
+            }
+            items += runs.size();
+            if (items > kInlineCloneItems) {
+                break;
+            }
+        }
+        if (items > kInlineCloneItems || !missing) {
+            return items > kInlineCloneItems && depth < kMaxReferenceDepth;
+        }
+        COPPICE_TRY(state_.map.load(*missing));
+    }
+}
+
+Status Writer::share_once(VolumeId destination, std::uint64_t offset_bytes,
+                          std::span<const CloneSource> sources)
+{
+    std::uint64_t total = 0;
+    for (const CloneSource& source : sources) {
+        total += source.range.length_bytes;
+    }
+    RangeLock lock(state_, destination, offset_bytes, offset_bytes + total, false);
+    Pin pin(state_);
+    COPPICE_ASSIGN(by_reference, worth_a_reference(sources));
+    Command command;
+    std::uint64_t to = offset_bytes;
+    for (const CloneSource& source : sources) {
+        std::uint64_t from = source.range.offset_bytes;
+        const std::uint64_t end = from + source.range.length_bytes;
+        while (from < end) {
+            const std::uint64_t blocks = std::min((end - from) / kBlockBytes, kLongestRecord);
+            JournalOperation operation =
+                make_operation(by_reference ? layout::OperationType::clone_reference
+                                            : layout::OperationType::clone,
+                               destination, lba_of(to), blocks);
+            operation.record.source_lba = lba_of(from).value;
+            operation.record.source_volume = static_cast<std::uint32_t>(source.volume.value);
+            command.push_back(std::move(operation));
+            from += blocks * kBlockBytes;
+            to += blocks * kBlockBytes;
+        }
+    }
+    return take_effect(destination, command, offset_bytes + total);
+}
+
+Status Writer::copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
+                          std::span<const CloneSource> sources)
+{
+    std::uint64_t total = 0;
+    for (const CloneSource& source : sources) {
+        total += source.range.length_bytes;
+    }
+    BlockBuffer bytes(divide_up(total, kBlockBytes));
+    std::uint64_t done = 0;
+    {
+        Pin pin(state_);
+        for (const CloneSource& source : sources) {
+            const std::uint64_t begin = round_down(source.range.offset_bytes);
+            const std::uint64_t end =
+                round_up(source.range.offset_bytes + source.range.length_bytes);
+            BlockBuffer part((end - begin) / kBlockBytes);
+            COPPICE_TRY(reader_.read_blocks(source.volume, lba_of(begin),
+                                            (end - begin) / kBlockBytes, part.span()));
+            std::memcpy(bytes.span().data() + done,
+                        part.span().data() + (source.range.offset_bytes - begin),
+                        source.range.length_bytes);
+            done += source.range.length_bytes;
+        }
+    }
+    const iovec buffer{bytes.span().data(), total};
+    return write_once(destination, offset_bytes, {&buffer, 1});
+}
+
+// ---- Management ---------------------------------------------------------------------------
+
+Status Writer::manage(JournalOperation operation, std::vector<VolumeId> involved)
+{
+    const VolumeId volume = operation.volume();
+    COPPICE_TRY(committer_.open_for_writing());
+    {
+        Command command;
+        command.push_back(std::move(operation));
+        CacheUse use(state_.cache);
+        for (;;) {
+            auto ready = effects_.prepare(command, state_.node_reserve());
+            if (!ready) {
+                return pass_on(ready);
+            }
+            if (*ready) {
+                break;
+            }
+        }
+        COPPICE_TRY(state_.check_writable());
+        command.front().record.sequence = state_.sequence.value + 1;
+        COPPICE_TRY(effects_.apply(command));
+        for (VolumeId other : involved) {
+            state_.join(volume, other);
+        }
+        enqueue(volume, command);
+        state_.join_all(volume);
+    }
+    return committer_.make_durable(volume);
+}
+
+}  // namespace coppice

@@ -1,0 +1,79 @@
+// Everything that changes what a volume reads: writes, deallocations, clones. Each call is one
+// command: its data go to new blocks first, then all of its operations take effect together.
+#pragma once
+
+#include "format/volume/buffer.h"
+#include "format/volume/checkpoint.h"
+#include "format/volume/committer.h"
+#include "format/volume/effects.h"
+#include "format/volume/reader.h"
+
+namespace coppice {
+
+// Longest write, and longest clone between places that do not agree modulo 4 KiB.
+inline constexpr std::uint64_t kMaxWriteBytes = 32ULL << 20;
+
+class Writer {
+public:
+    Writer(State& state, Reader& reader, Effects& effects, Committer& committer,
+           Checkpoint& checkpoint)
+        : state_(state), reader_(reader), effects_(effects), committer_(committer),
+          checkpoint_(checkpoint)
+    {
+    }
+
+    Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
+    // Deallocates or zeroes all of the ranges.
+    Status clear(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
+    Status clone(VolumeId destination, std::uint64_t offset_bytes,
+                 std::span<const CloneSource> sources);
+
+    // A management operation: takes effect and is durable with everything before it.
+    Status manage(JournalOperation operation, std::vector<VolumeId> involved);
+
+private:
+    using Command = std::vector<JournalOperation>;
+
+    // New blocks for data, given back unless they take effect.
+    class Staged {
+    public:
+        explicit Staged(State& state) : state_(state) {}
+        Staged(const Staged&) = delete;
+        Staged& operator=(const Staged&) = delete;
+        ~Staged();
+        Result<std::vector<Extent>> take(std::uint64_t blocks);
+        void keep() { extents_.clear(); }
+
+    private:
+        State& state_;
+        std::vector<Extent> extents_;
+    };
+
+    template <typename Body>
+    Status with_space(Body body);
+    Status check_range(VolumeId volume, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                       bool for_writing) const;
+    // Writes whole blocks to new places and appends the operations that map them.
+    Status stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Staged& staged,
+                 Command& command);
+    Status take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes);
+    void enqueue(VolumeId volume, Command& command);
+
+    Status write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
+    Status clear_once(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
+    Status clear_part(VolumeId volume, std::uint64_t begin, std::uint64_t end, Staged& staged,
+                      Command& command);
+    Status share_once(VolumeId destination, std::uint64_t offset_bytes,
+                      std::span<const CloneSource> sources);
+    Status copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
+                      std::span<const CloneSource> sources);
+    Result<bool> worth_a_reference(std::span<const CloneSource> sources);
+
+    State& state_;
+    Reader& reader_;
+    Effects& effects_;
+    Committer& committer_;
+    Checkpoint& checkpoint_;
+};
+
+}  // namespace coppice
