@@ -14,10 +14,12 @@ pass() { result "PASS $suite/$1"; }
 fail() { result "FAIL $suite/$1: $2"; }
 skip() { result "SKIP $suite/$1: $2"; }
 
-# host_check TEST COMMAND…
+# host_check TEST COMMAND…: the command must succeed.
 host_check() {
-    local test=$1 output; shift
-    if output=$("$@" 2>&1); then pass "$test"; else fail "$test" "exit code $?: $(tail -n 2 <<< "$output" | tr '\n' ' ')"; fi
+    local test=$1 output code; shift
+    output=$("$@" 2>&1); code=$?
+    if [ $code = 0 ]; then pass "$test"; else fail "$test" "exit code $code: $(tail -n 2 <<< "$output" | tr '\n' ' ')"; fi
+    return $code
 }
 
 have_kernel() { [ -s "$COPPICE_GUESTS/$1/vmlinux" ] && [ -s "$COPPICE_GUESTS/$1/initramfs" ]; }
