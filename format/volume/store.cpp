@@ -663,6 +663,9 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     superblock.superblock_far = geometry.superblock_far;
     superblock.fixed_blocks = geometry.fixed_blocks;
     superblock.journal_commit = 1;
+    superblock.next_version = 1;
+    superblock.next_volume = 1;
+    superblock.next_list = 1;
     layout::ImageHeader header{};
     header.magic = layout::kMagic;
     header.uuid = superblock.uuid;
