@@ -54,8 +54,12 @@ public:
     // The caller checks its condition in a loop around this.
     void wait()
     {
-        waiting_.push_back(tasks_.current());
+        Task* self = tasks_.current();
+        waiting_.push_back(self);
         tasks_.suspend();
+        // A wake that was meant for an earlier suspend leaves the task in the queue; a later
+        // wake_one must not be spent on it.
+        std::erase(waiting_, self);
     }
 
     void wake_all()

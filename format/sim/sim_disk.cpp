@@ -146,7 +146,7 @@ void SimDisk::start_one(IoRequest& request)
                                   request.offset_bytes, length));
         }
     }
-    if (request.offset_bytes % 512 != 0 || request.length_bytes % 512 != 0) {
+    if (request.offset_bytes % kBlockBytes != 0 || request.length_bytes % kBlockBytes != 0) {
         violation(fmt::format("a {} at {} of {} bytes is not aligned", kind_name(request.kind),
                               request.offset_bytes, request.length_bytes));
     }
@@ -266,7 +266,7 @@ std::vector<std::size_t> CutMaker::volatile_at(Event event)
         if (request.submitted > event) {
             break;
         }
-        if (request.completed > event && request.kind != Kind::sync) {
+        if (request.completed > event && request.kind != Kind::sync && !request.failed) {
             found.push_back(i);
         }
     }

@@ -1,0 +1,141 @@
+// Contests: several changes of the same sectors at once. Nobody knows their order until they have
+// all been answered; then one order must explain what is there, and until then each of the possible
+// outcomes of some of them in some order.
+#include <algorithm>
+#include <fmt/format.h>
+#include <numeric>
+
+#include "format/sim/report.h"
+#include "format/sim/workload.h"
+
+namespace coppice::sim {
+
+namespace {
+
+// What one of the racing changes puts where, relative to the contested range.
+struct Contender {
+    SectorRange range;
+    Stamps stamps;
+    bool zeroes = false;
+};
+
+// Every result of some of the contenders in some order; `complete` has those of all of them.
+void collect_outcomes(const Stamps& before, const std::vector<Contender>& contenders,
+                      std::vector<Stamps>& all, std::vector<Stamps>& complete)
+{
+    std::vector<std::size_t> order(contenders.size());
+    std::iota(order.begin(), order.end(), 0U);
+    do {
+        Stamps state = before;
+        for (const std::size_t index : order) {
+            const Contender& contender = contenders[index];
+            std::copy(contender.stamps.begin(), contender.stamps.end(),
+                      state.begin() + static_cast<std::ptrdiff_t>(contender.range.first));
+            all.push_back(state);
+        }
+        complete.push_back(state);
+    } while (std::next_permutation(order.begin(), order.end()));
+}
+
+}  // namespace
+
+void Workload::do_contest()
+{
+    const auto target = choose_target(true);
+    if (!target || target->range.count < 2) {
+        return;
+    }
+    const auto held = locks_.take({{Hold::Kind::sectors_alone, target->volume, target->range}});
+    const VolumeId id = target->volume;
+    const SectorRange range = target->range;
+    Volume& volume = *model_.find(id);
+    if (!still_there(id) || range.end() > volume.now.size()) {
+        return;
+    }
+    std::vector<Contender> contenders(random_.between(2, 3));
+    for (Contender& contender : contenders) {
+        contender.range.first = random_.below(range.count);
+        contender.range.count = random_.between(1, range.count - contender.range.first);
+        contender.zeroes = random_.chance(25);
+        contender.stamps = contender.zeroes ? Stamps(contender.range.count, kZeroes)
+                                            : fresh_stamps(contender.range.count);
+    }
+    const auto begin = volume.now.begin() + static_cast<std::ptrdiff_t>(range.first);
+    const Stamps before(begin, begin + static_cast<std::ptrdiff_t>(range.count));
+    Change change;
+    change.what = fmt::format("contest of {} for sectors {} + {} of volume {}", contenders.size(),
+                              range.first, range.count, id.value);
+    change.patches = {{range.first, before}};
+    std::vector<Stamps> complete;
+    collect_outcomes(before, contenders, change.outcomes, complete);
+    const std::size_t index = ask(volume, std::move(change));
+
+    // One more task reads meanwhile.
+    std::vector<Status> results(contenders.size());
+    std::size_t running = contenders.size() + 1;
+    Task* self = tasks_.current();
+    const auto ended = [&] {
+        if (--running == 0) {
+            tasks_.wake(self);
+        }
+    };
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
+        tasks_.spawn([&, i] {
+            const Contender& contender = contenders[i];
+            const std::uint64_t first = range.first + contender.range.first;
+            if (contender.zeroes) {
+                const Range bytes{first * kSectorBytes, contender.range.count * kSectorBytes};
+                results[i] = store_.deallocate(id, {&bytes, 1});
+            } else {
+                results[i] = write(id, first, contender.stamps, false);
+            }
+            ended();
+        });
+    }
+    std::string seen;
+    tasks_.spawn([&] {
+        const Result<Stamps> found = read(id, range);
+        if (!found) {
+            excuse(found.error(), "read in a contest");
+        } else if (const std::vector<Stamps>& outcomes = volume.changes[index].outcomes;
+                   *found != before &&
+                   std::find(outcomes.begin(), outcomes.end(), *found) == outcomes.end()) {
+            violation(fmt::format("a read beside a {} saw a part of a write: {}",
+                                  volume.changes[index].what,
+                                  differences(before, *found, range.first)));
+        }
+        ended();
+    });
+    while (running != 0) {
+        tasks_.suspend();
+    }
+
+    bool failed = false;
+    for (const Status& result : results) {
+        if (!result) {
+            excuse(result.error(), volume.changes[index].what);
+            failed = true;
+        }
+    }
+    if (stopped_) {
+        return;  // stays open
+    }
+    const Result<Stamps> found = read(id, range);
+    if (!found) {
+        excuse(found.error(), "read after a contest");
+        return;
+    }
+    const std::vector<Stamps>& possible = failed ? volume.changes[index].outcomes : complete;
+    const bool known = std::find(possible.begin(), possible.end(), *found) != possible.end() ||
+                       (failed && *found == before);
+    if (!known) {
+        violation(fmt::format("the result of a {} is that of no order: {}",
+                              volume.changes[index].what,
+                              differences(complete[0], *found, range.first)));
+    }
+    volume.changes[index].patches[0].stamps = *found;
+    answer(volume, index, {});
+    reached(Case::contests);
+}
+
+}  // namespace coppice::sim

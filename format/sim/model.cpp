@@ -1,0 +1,324 @@
+#include "format/sim/model.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/check.h"
+
+namespace coppice::sim {
+
+Event Volume::flushed_at(Event event) const
+{
+    Event flushed = 0;
+    for (const Flush& flush : flushes) {
+        if (flush.answered <= event) {
+            flushed = std::max(flushed, flush.asked);
+        }
+    }
+    return flushed;
+}
+
+Volume* Model::find(VolumeId id)
+{
+    const auto found = volumes.find(id.value);
+    return found == volumes.end() ? nullptr : &found->second;
+}
+
+std::vector<VolumeId> Model::present() const
+{
+    std::vector<VolumeId> ids;
+    for (const auto& [id, volume] : volumes) {
+        if (volume.created_answered != kNever && volume.removed_asked == kNever) {
+            ids.push_back(VolumeId(id));
+        }
+    }
+    return ids;
+}
+
+std::string differences(const Stamps& expected, const Stamps& found, std::uint64_t first)
+{
+    if (expected.size() != found.size()) {
+        return fmt::format("{} sectors instead of {}", found.size(), expected.size());
+    }
+    std::string text;
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        if (expected[i] == found[i]) {
+            continue;
+        }
+        if (++count <= 4) {
+            text += fmt::format("{}sector {}: {:#x} instead of {:#x}", count == 1 ? "" : ", ",
+                                first + i, found[i], expected[i]);
+        }
+    }
+    return count > 4 ? fmt::format("{} and {} more", text, count - 4) : text;
+}
+
+namespace {
+
+// Walks through the moments of a volume with the state at each and how far it is from the contents
+// that were found.
+class Matcher {
+public:
+    Matcher(const Volume& volume, const Stamps& found, const MatchQuestion& question)
+        : volume_(volume), found_(found), question_(question), state_(volume.start)
+    {
+        for (const Change& change : volume.changes) {
+            if (!change.failed && change.answered != kNever) {
+                by_answer_.push_back(&change);
+            }
+        }
+        std::sort(by_answer_.begin(), by_answer_.end(), [](const Change* a, const Change* b) {
+            return a->answered < b->answered;
+        });
+        flushed_ = question.crash
+                       ? std::max(volume.flushed_at(question.until), question.required_before)
+                       : 0;
+        recount();
+    }
+
+    std::optional<Match> run(std::string& why_not);
+
+private:
+    bool required(const Change& change) const
+    {
+        return question_.crash &&
+               (change.answered < flushed_ ||
+                (change.durable && change.answered <= question_.until));
+    }
+
+    // The part of the state that is compared.
+    SectorRange window() const
+    {
+        return question_.whole_volume ? SectorRange{0, state_.size()}
+                                      : SectorRange{question_.first, found_.size()};
+    }
+
+    bool same_size() const
+    {
+        return question_.whole_volume ? state_.size() == found_.size()
+                                      : question_.first + found_.size() <= state_.size();
+    }
+
+    bool differs(std::uint64_t sector, Stamp stamp) const
+    {
+        return found_[sector - window().first] != stamp;
+    }
+
+    void rewind();
+    void recount();
+    void set(std::uint64_t sector, Stamp stamp);
+    void answer_until(Event moment);
+    bool try_moment(Event moment);
+    // In how many sectors of the window a patch differs from what was found.
+    std::uint64_t distance(std::uint64_t first, const Stamps& stamps) const;
+    bool settle_open(const Change& change, std::uint64_t& explained, Match& match);
+
+    const Volume& volume_;
+    const Stamps& found_;
+    const MatchQuestion& question_;
+    Stamps state_;
+    std::uint64_t difference_ = 0;
+    std::vector<const Change*> by_answer_;
+    std::size_t answered_ = 0;
+    Event flushed_ = 0;
+    Match match_;
+    // The nearest miss; its text is made by a second walk.
+    std::uint64_t nearest_ = UINT64_MAX;
+    Event nearest_moment_ = 0;
+    bool explains_ = false;
+    std::string text_;
+};
+
+void Matcher::rewind()
+{
+    state_ = volume_.start;
+    answered_ = 0;
+    recount();
+}
+
+void Matcher::recount()
+{
+    difference_ = 0;
+    if (!same_size()) {
+        return;
+    }
+    const SectorRange range = window();
+    for (std::uint64_t sector = range.first; sector < range.end(); ++sector) {
+        difference_ += differs(sector, state_[sector]) ? 1U : 0U;
+    }
+}
+
+void Matcher::set(std::uint64_t sector, Stamp stamp)
+{
+    const SectorRange range = window();
+    if (same_size() && sector >= range.first && sector < range.end()) {
+        difference_ -= differs(sector, state_[sector]) ? 1U : 0U;
+        difference_ += differs(sector, stamp) ? 1U : 0U;
+    }
+    state_[sector] = stamp;
+}
+
+void Matcher::answer_until(Event moment)
+{
+    for (; answered_ < by_answer_.size(); ++answered_) {
+        const Change& change = *by_answer_[answered_];
+        if (change.answered > moment) {
+            break;
+        }
+        if (change.whole) {
+            state_ = *change.whole;
+            recount();
+        }
+        for (const Patch& patch : change.patches) {
+            for (std::size_t i = 0; i < patch.stamps.size(); ++i) {
+                set(patch.first + i, patch.stamps[i]);
+            }
+        }
+    }
+}
+
+std::uint64_t Matcher::distance(std::uint64_t first, const Stamps& stamps) const
+{
+    if (!same_size()) {
+        return 1;
+    }
+    const SectorRange range = window();
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i < stamps.size(); ++i) {
+        const std::uint64_t sector = first + i;
+        if (sector >= range.first && sector < range.end()) {
+            count += differs(sector, stamps[i]) ? 1U : 0U;
+        }
+    }
+    return count;
+}
+
+// Decides whether an open change is in. `explained` grows by the differences that are its own.
+bool Matcher::settle_open(const Change& change, std::uint64_t& explained, Match& match)
+{
+    std::uint64_t old_distance = 0;
+    std::uint64_t new_distance = 0;
+    for (const Patch& patch : change.patches) {
+        const Stamps before(state_.begin() + static_cast<std::ptrdiff_t>(patch.first),
+                            state_.begin() + static_cast<std::ptrdiff_t>(patch.range().end()));
+        old_distance += distance(patch.first, before);
+        new_distance += distance(patch.first, patch.stamps);
+    }
+    for (const Stamps& outcome : change.outcomes) {
+        if (required(change)) {
+            break;
+        }
+        new_distance = std::min(new_distance, distance(change.patches[0].first, outcome));
+    }
+    explained += old_distance;
+    if (new_distance == 0 && old_distance != 0) {
+        match.kept_open += change.answered > question_.until ? 1U : 0U;
+        match.kept_unflushed += change.answered <= question_.until && !required(change) ? 1U : 0U;
+        return true;
+    }
+    if (required(change)) {
+        return new_distance == 0;
+    }
+    return old_distance == 0;
+}
+
+bool Matcher::try_moment(Event moment)
+{
+    answer_until(moment);
+    Match match;
+    std::uint64_t explained = 0;
+    std::string unsettled;
+    bool whole_in = false;
+    for (const Change& change : volume_.changes) {
+        if (change.failed) {
+            continue;
+        }
+        if (change.asked > moment) {
+            if (required(change)) {
+                unsettled = fmt::format("durable {} is missing", change.what);
+            }
+            match.lost_answered += change.answered <= question_.until ? 1U : 0U;
+            continue;
+        }
+        if (change.answered <= moment) {
+            match.kept_unflushed += required(change) ? 0U : 1U;
+            continue;
+        }
+        if (change.whole) {
+            const bool in = *change.whole == found_ && question_.whole_volume;
+            whole_in = whole_in || in;
+            if (!in && required(change)) {
+                unsettled = fmt::format("durable {} is missing", change.what);
+            }
+            continue;
+        }
+        if (!settle_open(change, explained, match)) {
+            unsettled = fmt::format("open {} is neither in nor out{}", change.what,
+                                    required(change) ? " (it is durable)" : "");
+        }
+    }
+    if (whole_in && unsettled.empty()) {
+        match_ = match;
+        return true;
+    }
+    const std::uint64_t left = same_size() ? difference_ - explained : UINT64_MAX - 1;
+    if (same_size() && unsettled.empty() && difference_ == explained) {
+        match_ = match;
+        return true;
+    }
+    const std::uint64_t miss = left + (unsettled.empty() ? 0 : 1);
+    if (miss < nearest_) {
+        nearest_ = miss;
+        nearest_moment_ = moment;
+    }
+    if (explains_ && moment == nearest_moment_) {
+        const SectorRange range = window();
+        Stamps expected = state_;
+        if (same_size()) {
+            expected.assign(state_.begin() + static_cast<std::ptrdiff_t>(range.first),
+                            state_.begin() + static_cast<std::ptrdiff_t>(range.end()));
+        }
+        text_ = fmt::format("nearest is the state at event {}: {}{}{}", moment, unsettled,
+                            unsettled.empty() ? "" : "; ",
+                            differences(expected, found_, range.first));
+    }
+    return false;
+}
+
+std::optional<Match> Matcher::run(std::string& why_not)
+{
+    std::vector<Event> moments = {question_.from};
+    for (const Change& change : volume_.changes) {
+        if (change.asked > question_.from && change.asked <= question_.until) {
+            moments.push_back(change.asked);
+        }
+    }
+    std::sort(moments.begin(), moments.end());
+    // The last moment that agrees counts: most of what was written is usually there.
+    std::optional<Match> best;
+    for (const Event moment : moments) {
+        if (try_moment(moment)) {
+            best = match_;
+        }
+    }
+    if (!best) {
+        rewind();
+        explains_ = true;
+        for (const Event moment : moments) {
+            try_moment(moment);
+        }
+        why_not = text_;
+    }
+    return best;
+}
+
+}  // namespace
+
+std::optional<Match> match(const Volume& volume, const Stamps& found,
+                           const MatchQuestion& question, std::string& why_not)
+{
+    return Matcher(volume, found, question).run(why_not);
+}
+
+}  // namespace coppice::sim

@@ -1,0 +1,133 @@
+// The oracle: what the volumes of an image may hold, at any moment of a run and after a cut.
+//
+// For each volume it keeps what it held at the start of the run and every change, with the moments
+// at which it was asked for and answered. Between the two it takes effect, nobody outside knows
+// when. So at a moment t
+//     what was answered before t is in,   what was asked for after t is not,
+//     what is open at t is in or not, each as a whole.
+// The workload keeps open changes from touching the same sectors; then the contents tell which of
+// them are in, and the check is exact. Where it lets several race for the same sectors (a contest)
+// the change lists every outcome.
+//
+// After a cut, a volume must hold its state of some moment t before the cut, and everything that a
+// flush (or a forced write, or a management operation) had made durable must be in. That is
+// promise 3: a prefix in the order of effect, and every flushed one.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "format/base/units.h"
+#include "format/sim/sim_disk.h"
+#include "format/sim/stamps.h"
+
+namespace coppice::sim {
+
+struct SectorRange {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+    std::uint64_t end() const { return first + count; }
+};
+
+inline bool overlap(const SectorRange& a, const SectorRange& b)
+{
+    return a.first < b.end() && b.first < a.end();
+}
+
+// New contents of a run of sectors.
+struct Patch {
+    std::uint64_t first = 0;
+    Stamps stamps;
+    SectorRange range() const { return {first, stamps.size()}; }
+};
+
+// One change of one volume, open from `asked` to `answered`.
+struct Change {
+    std::string what;  // for the text of a violation
+    Event asked = 0;
+    Event answered = kNever;
+    bool failed = false;   // it has no effect, at no time; where that is not known (a failed sync)
+                           // it is never answered and so stays open
+    bool durable = false;  // answered means durable
+    std::vector<Patch> patches;
+    // Resize and rollback replace all; nothing else is open meanwhile.
+    std::optional<Stamps> whole;
+    // A contest: the outcomes that are possible while it is open, beside what was there before.
+    // Each covers the range of the only patch, which holds the outcome once that is known.
+    std::vector<Stamps> outcomes;
+};
+
+// A flush covers what was answered before it was asked for, once it is answered.
+struct Flush {
+    Event asked = 0;
+    Event answered = kNever;
+};
+
+struct NameChange {
+    std::string name;
+    Event asked = 0;
+    Event answered = kNever;
+};
+
+struct Volume {
+    VolumeId id;
+    bool snapshot = false;
+    VolumeId parent;
+    std::string name;  // at the start
+    Event created_asked = 0;
+    Event created_answered = 0;
+    Event removed_asked = kNever;
+    Event removed_answered = kNever;
+    Stamps start;  // contents at the start or at creation
+    Stamps now;    // with every answered change
+    std::vector<Change> changes;  // in the order in which they were asked for
+    std::vector<Flush> flushes;
+    std::vector<NameChange> names;
+
+    // Everything answered before this is durable at a cut at `event`.
+    Event flushed_at(Event event) const;
+    bool must_exist(Event event) const
+    {
+        return created_answered <= event && removed_asked > event;
+    }
+    bool may_exist(Event event) const { return created_asked <= event && removed_answered > event; }
+};
+
+struct Model {
+    std::map<std::uint64_t, Volume> volumes;  // by id, the removed ones too
+    // Creations that failed in a way that leaves open whether they happened (a failed sync).
+    std::vector<Volume> perhaps;
+
+    Volume* find(VolumeId id);
+    // The volumes that are there now (created, not being removed).
+    std::vector<VolumeId> present() const;
+};
+
+// What a match of contents found out, for the counters.
+struct Match {
+    std::uint64_t lost_answered = 0;   // answered before the cut, and gone (none was flushed)
+    std::uint64_t kept_unflushed = 0;  // not flushed, and there
+    std::uint64_t kept_open = 0;       // not answered, and there
+};
+
+// Looks for a moment in [from, until] whose state agrees with `found`, which are the sectors from
+// `first` on (all of the volume if `whole_volume`). With `crash`, flushed changes must be in.
+// On failure the text says what differs from the nearest state.
+struct MatchQuestion {
+    Event from = 0;
+    Event until = 0;
+    std::uint64_t first = 0;
+    bool whole_volume = true;
+    bool crash = false;
+    Event required_before = 0;  // besides: what was answered before this must be in
+};
+std::optional<Match> match(const Volume& volume, const Stamps& found,
+                           const MatchQuestion& question, std::string& why_not);
+
+// The first differences of two runs of sectors, in words.
+std::string differences(const Stamps& expected, const Stamps& found, std::uint64_t first);
+
+}  // namespace coppice::sim

@@ -1,0 +1,122 @@
+#include "format/sim/plan.h"
+
+namespace coppice::sim {
+
+namespace {
+
+constexpr std::size_t at(Action action) { return static_cast<std::size_t>(action); }
+
+// Weights around which each run draws its own: from nothing to three times as much.
+constexpr std::array<unsigned, kActions> kUsualWeights = {
+    /*write*/ 40,
+    /*read*/ 8,
+    /*read_beside_writes*/ 8,
+    /*deallocate*/ 8,
+    /*write_zeroes*/ 4,
+    /*clone*/ 10,
+    /*contest*/ 3,
+    /*flush*/ 8,
+    /*checkpoint*/ 2,
+    /*rest*/ 3,
+    /*snapshot*/ 3,
+    /*read_snapshot*/ 2,
+    /*rollback*/ 1,
+    /*clone_volume*/ 1,
+    /*create_volume*/ 1,
+    /*remove*/ 3,
+    /*resize*/ 1,
+    /*rename*/ 1,
+};
+
+void draw_host(Plan& plan, Random& random)
+{
+    plan.disk.seed = random.next();
+    plan.disk.shortest_ns = random.between(500, 5'000);
+    plan.disk.longest_ns = plan.disk.shortest_ns + random.between(1'000, 500'000);
+    plan.disk.slow_percent = static_cast<unsigned>(random.below(15));
+}
+
+}  // namespace
+
+Plan draw_plan(Random& random, bool quick)
+{
+    Plan plan;
+    draw_host(plan, random);
+    for (std::size_t i = 0; i < kActions; ++i) {
+        plan.weights[i] = kUsualWeights[i] * static_cast<unsigned>(random.below(4));
+    }
+    plan.weights[at(Action::write)] += 10;
+    plan.fibers = static_cast<unsigned>(random.between(1, 6));
+    plan.actions = quick ? random.between(30, 120) : random.between(60, 300);
+    plan.volume_bytes = random.between(32, 512) * 4096;
+    plan.aligned_percent = static_cast<unsigned>(random.below(101));
+    plan.forced_percent = random.chance(50) ? 0 : static_cast<unsigned>(random.below(40));
+    plan.hot_percent = static_cast<unsigned>(random.below(90));
+    plan.largest_sectors = random.chance(20) ? 512 : random.between(1, 64);
+    plan.most_volumes = random.between(2, 7);
+    plan.cache_bytes = random.chance(50) ? 64 << 10 : 4 << 20;
+    plan.commit_interval_ns = random.chance(50) ? random.between(100'000, 20'000'000)
+                                                : 5'000'000'000;
+    plan.tick_ns = random.between(100'000, 20'000'000);
+    plan.closes = random.chance(50);
+
+    switch (random.below(10)) {
+    case 0:
+    case 1:
+        plan.profile = "never flushed";
+        plan.weights[at(Action::flush)] = 0;
+        plan.weights[at(Action::checkpoint)] = 0;
+        plan.forced_percent = 0;
+        for (std::size_t i = at(Action::snapshot); i < kActions; ++i) {
+            plan.weights[i] = 0;
+        }
+        plan.closes = false;
+        break;
+    case 2:
+        plan.profile = "ring";  // small forced writes, until the ring has gone round
+        plan.forced_percent = 80;
+        plan.actions = quick ? 900 : 2'500;
+        plan.largest_sectors = 8;
+        plan.weights = {};
+        plan.weights[at(Action::write)] = 90;
+        plan.weights[at(Action::flush)] = 6;
+        plan.weights[at(Action::read_beside_writes)] = 3;
+        plan.weights[at(Action::deallocate)] = 5;
+        plan.weights[at(Action::snapshot)] = random.chance(50) ? 1 : 0;
+        plan.weights[at(Action::remove)] = 1;
+        plan.volume_bytes = random.between(8, 64) * 4096;
+        break;
+    case 3:
+        plan.profile = "full host";
+        plan.full_host = true;
+        plan.room_bytes = random.between(0, 400) * 4096;
+        break;
+    case 4:
+        plan.profile = "failing sync";
+        plan.disk.failing_syncs_from = random.between(3, 40);
+        plan.closes = false;
+        break;
+    case 5:
+        plan.profile = "re-use";  // few blocks, overwritten again and again, many checkpoints
+        plan.volume_bytes = random.between(4, 32) * 4096;
+        plan.weights[at(Action::checkpoint)] = 20;
+        plan.weights[at(Action::write)] = 100;
+        plan.weights[at(Action::read_beside_writes)] = 30;
+        break;
+    case 6:
+        plan.profile = "clones";
+        plan.weights[at(Action::clone)] = 60;
+        plan.weights[at(Action::create_volume)] = 4;
+        break;
+    case 7:
+        plan.profile = "management";
+        for (std::size_t i = at(Action::snapshot); i < kActions; ++i) {
+            plan.weights[i] = 8;
+        }
+        break;
+    default: plan.profile = "mixed"; break;
+    }
+    return plan;
+}
+
+}  // namespace coppice::sim

@@ -1,0 +1,58 @@
+// What one run of the simulator does, drawn from its seed: weights, sizes, how the host behaves.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "format/sim/random.h"
+#include "format/sim/sim_disk.h"
+
+namespace coppice::sim {
+
+enum class Action : std::uint8_t {
+    write,
+    read,
+    read_beside_writes,
+    deallocate,
+    write_zeroes,
+    clone,
+    contest,
+    flush,
+    checkpoint,
+    rest,
+    snapshot,
+    read_snapshot,
+    rollback,
+    clone_volume,
+    create_volume,
+    remove,
+    resize,
+    rename,
+    count_,
+};
+inline constexpr std::size_t kActions = static_cast<std::size_t>(Action::count_);
+
+struct Plan {
+    std::string profile;
+    std::uint64_t volume_bytes = 1 << 20;
+    unsigned fibers = 3;
+    std::uint64_t actions = 100;  // of all fibers together
+    std::array<unsigned, kActions> weights{};
+    unsigned aligned_percent = 60;    // offsets and lengths of 4 KiB, else of 512 bytes
+    unsigned forced_percent = 10;     // writes with FUA
+    unsigned hot_percent = 50;        // in the first 64 KiB of the volume
+    std::uint64_t largest_sectors = 64;
+    std::uint64_t most_volumes = 6;   // and snapshots
+    std::uint64_t cache_bytes = 1 << 20;
+    std::uint64_t commit_interval_ns = 1'000'000'000;
+    std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin
+    bool full_host = false;           // the host has little room beyond what the image takes
+    std::uint64_t room_bytes = 0;
+    bool closes = true;               // else it is abandoned
+    SimDiskOptions disk;
+};
+
+Plan draw_plan(Random& random, bool quick);
+
+}  // namespace coppice::sim

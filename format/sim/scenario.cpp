@@ -1,0 +1,538 @@
+#include "format/sim/scenario.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/check.h"
+#include "format/sim/report.h"
+#include "format/sim/workload.h"
+
+namespace coppice::sim {
+
+namespace {
+
+constexpr unsigned kDeepest = 3;
+// No task of the store may need more.
+constexpr std::size_t kStackBytes = 64 * 1024;
+// Virtual time after which a run must have come to its end; runs take a few seconds.
+constexpr std::uint64_t kLongestRunNs = 600'000'000'000;
+constexpr std::uint64_t kJournalBytes = 4 << 20;  // the smallest ring
+
+Contents read_contents(Store& store)
+{
+    Contents contents;
+    for (const VolumeInfo& info : store.volumes()) {
+        Result<Stamps> stamps = read_all(store, info);
+        if (!stamps) {
+            violation(fmt::format("volume {} cannot be read: {}: {}", info.id.value,
+                                  error_name(stamps.error().code), stamps.error().text));
+        }
+        contents.volumes[info.id.value] = {info, std::move(*stamps)};
+    }
+    return contents;
+}
+
+void compare(const Contents& expected, const Contents& found, const std::string& what)
+{
+    for (const auto& [id, entry] : expected.volumes) {
+        const auto other = found.volumes.find(id);
+        if (other == found.volumes.end()) {
+            violation(fmt::format("{}: volume {} is gone", what, id));
+        }
+        if (entry.stamps != other->second.stamps) {
+            violation(fmt::format("{}: volume {} has other contents: {}", what, id,
+                                  differences(entry.stamps, other->second.stamps, 0)));
+        }
+        if (entry.info.name != other->second.info.name) {
+            violation(fmt::format("{}: volume {} has another name", what, id));
+        }
+    }
+    if (expected.volumes.size() != found.volumes.size()) {
+        violation(fmt::format("{}: {} volumes instead of {}", what, found.volumes.size(),
+                              expected.volumes.size()));
+    }
+}
+
+std::string allowed_name(const Volume& volume, const std::string& found, Event event)
+{
+    std::string last = volume.name;
+    bool fits = false;
+    for (const NameChange& change : volume.names) {
+        if (change.answered <= event) {
+            last = change.name;
+        } else if (change.asked <= event) {
+            fits = fits || change.name == found;
+        }
+    }
+    return fits ? found : last;
+}
+
+void count_match(const Match& found)
+{
+    if (found.lost_answered != 0) {
+        reached(Case::cuts_that_lost_operations);
+    }
+    if (found.kept_unflushed != 0) {
+        reached(Case::cuts_that_kept_unflushed);
+    }
+    if (found.kept_open != 0) {
+        reached(Case::cuts_that_kept_unacknowledged);
+    }
+}
+
+void compare_volume(const Volume& volume, const Contents& contents, const Model& model, Event event)
+{
+    const auto found = contents.volumes.find(volume.id.value);
+    if (found == contents.volumes.end()) {
+        if (volume.must_exist(event)) {
+            violation(fmt::format("volume {} is gone", volume.id.value));
+        }
+        return;
+    }
+    const VolumeInfo& info = found->second.info;
+    if (!volume.may_exist(event)) {
+        violation(fmt::format("volume {} is there, but was {}", volume.id.value,
+                              volume.created_asked > event ? "not made yet" : "removed"));
+    }
+    if (info.snapshot != volume.snapshot) {
+        violation(fmt::format("volume {} has turned into another kind", volume.id.value));
+    }
+    if (const std::string name = allowed_name(volume, info.name, event); name != info.name) {
+        violation(fmt::format("volume {} is named {} instead of {}", volume.id.value, info.name,
+                              name));
+    }
+    MatchQuestion question;
+    question.until = event;
+    question.crash = true;
+    for (const auto& [id, other] : model.volumes) {
+        // A snapshot stands in the order of its volume: what came before it is there with it.
+        if (other.snapshot && other.parent == volume.id && contents.volumes.contains(id) &&
+            other.created_asked <= event) {
+            question.required_before = std::max(question.required_before, other.created_asked);
+        }
+    }
+    std::string why_not;
+    const std::optional<Match> agreed = match(volume, found->second.stamps, question, why_not);
+    if (!agreed) {
+        violation(fmt::format("{} {} agrees with no moment before the cut (durable: what was "
+                              "answered before event {}); {}",
+                              volume.snapshot ? "snapshot" : "volume", volume.id.value,
+                              std::max(volume.flushed_at(event), question.required_before),
+                              why_not));
+    }
+    count_match(*agreed);
+}
+
+// A volume that the model does not know must be one whose creation failed half-way.
+void accept_unknown(const Model& model, const Contents::Entry& entry, Event event)
+{
+    for (const Volume& volume : model.perhaps) {
+        if (volume.name != entry.info.name || volume.created_asked > event) {
+            continue;
+        }
+        if (!volume.snapshot && volume.start != entry.stamps) {
+            violation(fmt::format("volume {} has wrong contents", entry.info.id.value));
+        }
+        return;
+    }
+    violation(fmt::format("there is a volume {} that nobody made", entry.info.id.value));
+}
+
+void compare_with_model(const Contents& contents, const Model& model, Event event)
+{
+    for (const auto& [id, volume] : model.volumes) {
+        compare_volume(volume, contents, model, event);
+    }
+    for (const auto& [id, entry] : contents.volumes) {
+        if (!model.volumes.contains(id)) {
+            accept_unknown(model, entry, event);
+        }
+    }
+}
+
+OpenOptions quiet_options(bool read_only)
+{
+    OpenOptions options;
+    options.read_only = read_only;
+    options.cache_bytes = 4 << 20;
+    return options;
+}
+
+void run_checker(const StoreKind& kind, const SparseBytes& image, const char* when)
+{
+    if (!kind.check) {
+        return;
+    }
+    reached(Case::images_checked);
+    if (const std::string complaints = kind.check(image); !complaints.empty()) {
+        violation(fmt::format("the checker complains {}: {}", when, complaints));
+    }
+}
+
+}  // namespace
+
+SparseBytes fresh_image(const StoreKind& kind, std::uint64_t seed, std::uint64_t volume_bytes)
+{
+    FiberTasks tasks({.stack_bytes = kStackBytes, .virtual_time = true});
+    MemoryDisk disk(tasks);
+    tasks.run([&] {
+        CreateOptions options;
+        for (std::size_t i = 0; i < options.uuid.bytes.size(); ++i) {
+            options.uuid.bytes[i] = static_cast<std::uint8_t>(seed >> (8 * (i % 8)) ^ i);
+        }
+        options.volume_bytes = volume_bytes;
+        options.lba_shift = 9;
+        options.journal_bytes = kJournalBytes;
+        if (const Status status = kind.create(disk, options); !status) {
+            violation("an image cannot be made: " + status.error().text);
+        }
+    });
+    return disk.bytes();
+}
+
+Model model_of(const Contents& contents)
+{
+    Model model;
+    for (const auto& [id, entry] : contents.volumes) {
+        Volume volume;
+        volume.id = VolumeId(id);
+        volume.snapshot = entry.info.snapshot;
+        volume.parent = entry.info.parent;
+        volume.name = entry.info.name;
+        volume.start = entry.stamps;
+        volume.now = entry.stamps;
+        model.volumes[id] = std::move(volume);
+    }
+    return model;
+}
+
+Recording record(const StoreKind& kind, const SparseBytes& image, Model model, const Plan& plan,
+                 std::uint64_t scheduler_seed, const Body& body)
+{
+    Recording recording;
+    recording.model = std::move(model);
+    FiberTasks tasks(
+        {.stack_bytes = kStackBytes, .seed = scheduler_seed, .virtual_time = true});
+    SimDiskOptions disk_options = plan.disk;
+    if (plan.full_host) {
+        disk_options.limit_bytes = image.allocated_bytes() + plan.room_bytes;
+    }
+    SimDisk disk(tasks, recording.clock, image, disk_options);
+    std::unique_ptr<Store> store;
+    bool ticker_ended = false;
+    Task* ticker_waiter = nullptr;
+    const auto excused = [&](const Error& error) {
+        const bool sync = plan.disk.failing_syncs_from != UINT64_MAX &&
+                          (error.code == ErrorCode::sync_failed ||
+                           error.code == ErrorCode::poisoned);
+        return sync || (plan.full_host && error.code == ErrorCode::no_space);
+    };
+    tasks.run([&] {
+        OpenOptions options;
+        options.cache_bytes = plan.cache_bytes;
+        options.commit_interval_ns = plan.commit_interval_ns;
+        auto opened = kind.open(disk, options);
+        if (!opened) {
+            if (!excused(opened.error())) {
+                violation(fmt::format("open failed with {}: {}", error_name(opened.error().code),
+                                      opened.error().text));
+            }
+            return;
+        }
+        store = std::move(*opened);
+        recording.opened = recording.clock.tick();
+        reached(store->info().replayed_operations != 0 ? Case::opens_with_replay
+                                                       : Case::opens_without_replay);
+        bool ticking = true;
+        tasks.spawn([&] {
+            while (ticking) {
+                if (tasks.now_ns() > kLongestRunNs) {
+                    violation("all callers wait for ever");
+                }
+                store->tick();
+                tasks.sleep_until(tasks.now_ns() + plan.tick_ns);
+            }
+            ticker_ended = true;
+            if (ticker_waiter != nullptr) {
+                tasks.wake(ticker_waiter);
+            }
+        });
+        body(tasks, *store, recording.model, recording.clock);
+        ticking = false;
+        ticker_waiter = tasks.current();
+        while (!ticker_ended) {
+            tasks.suspend();
+        }
+        if (plan.closes) {
+            const Event asked = recording.clock.tick();
+            const Status status = store->close();
+            if (status) {
+                recording.closed = true;
+                const Event answered = recording.clock.tick();
+                for (auto& [id, volume] : recording.model.volumes) {
+                    volume.flushes.push_back({asked, answered});
+                }
+            } else if (!excused(status.error())) {
+                violation(fmt::format("close failed with {}: {}", error_name(status.error().code),
+                                      status.error().text));
+            } else {
+                store->abandon();
+            }
+        } else {
+            store->abandon();
+        }
+        store.reset();
+    });
+    tasks.run_for(10'000'000'000);
+    if (tasks.unfinished() != 0) {
+        violation(fmt::format("{} tasks are left behind by the store", tasks.unfinished()));
+    }
+    if (disk.under_way() != 0) {
+        violation(fmt::format("{} requests are left behind by the store", disk.under_way()));
+    }
+    recording.ended = recording.clock.tick();
+    recording.log = disk.log();
+    return recording;
+}
+
+Contents examine(const StoreKind& kind, const SparseBytes& image, const Recording& recording,
+                 Event event)
+{
+    Contents contents;
+    {
+        const Context context("opened read-only");
+        FiberTasks tasks({.stack_bytes = kStackBytes, .virtual_time = true});
+        MemoryDisk disk(tasks, image);
+        disk.set_read_only(true);
+        disk.set_fault_hook([](const IoRequest& request) {
+            if (request.kind != IoRequest::Kind::read) {
+                violation("a read-only open sent something else than reads");
+            }
+            return 0;
+        });
+        tasks.run([&] {
+            auto store = kind.open(disk, quiet_options(true));
+            if (!store) {
+                violation(fmt::format("open failed with {}: {}", error_name(store.error().code),
+                                      store.error().text));
+            }
+            contents = read_contents(**store);
+            (*store)->abandon();
+            store->reset();
+        });
+        compare_with_model(contents, recording.model, event);
+    }
+    run_checker(kind, image, "after the cut");
+    {
+        const Context context("opened for writing");
+        FiberTasks tasks({.stack_bytes = kStackBytes, .virtual_time = true});
+        MemoryDisk disk(tasks, image);
+        const bool closes = event % 2 == 0;
+        tasks.run([&] {
+            auto store = kind.open(disk, quiet_options(false));
+            if (!store) {
+                violation(fmt::format("open failed with {}: {}", error_name(store.error().code),
+                                      store.error().text));
+            }
+            reached((*store)->info().replayed_operations != 0 ? Case::opens_with_replay
+                                                              : Case::opens_without_replay);
+            compare(contents, read_contents(**store), "opened for writing");
+            if (closes) {
+                if (const Status status = (*store)->close(); !status) {
+                    violation("close failed: " + status.error().text);
+                }
+            } else {
+                (*store)->abandon();
+            }
+            store->reset();
+        });
+        run_checker(kind, disk.bytes(), closes ? "after close" : "after recovery");
+        if (closes) {
+            disk.set_read_only(true);
+            tasks.run([&] {
+                auto store = kind.open(disk, quiet_options(true));
+                if (!store) {
+                    violation("reopen failed: " + store.error().text);
+                }
+                if ((*store)->info().replayed_operations != 0) {
+                    violation("there is something to replay after a close");
+                }
+                compare(contents, read_contents(**store), "reopened");
+                (*store)->abandon();
+                store->reset();
+            });
+        }
+    }
+    return contents;
+}
+
+namespace {
+
+// The moments at which a recorded run is cut, in ascending order: some anywhere, some around syncs
+// and answers, where promises begin, some in the recovery at the start.
+std::vector<Event> draw_events(const Recording& recording, Random& random, std::uint64_t count)
+{
+    std::vector<Event> special;
+    for (const LoggedRequest& request : recording.log.requests) {
+        if (request.kind == IoRequest::Kind::sync && request.completed != kNever) {
+            special.insert(special.end(), {request.submitted, request.completed,
+                                           request.completed + 1, request.completed + 2});
+        }
+    }
+    for (const auto& [id, volume] : recording.model.volumes) {
+        for (const Flush& flush : volume.flushes) {
+            special.push_back(flush.answered);
+        }
+        for (const Change& change : volume.changes) {
+            if (change.durable && change.answered != kNever) {
+                special.push_back(change.answered);
+            }
+        }
+    }
+    std::sort(special.begin(), special.end());
+
+    std::vector<Event> events;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const std::uint64_t kind = random.below(10);
+        if (kind < 4 && !special.empty()) {
+            events.push_back(special[random.below(special.size())]);
+        } else if (kind < 5 && recording.opened != 0) {
+            events.push_back(random.below(recording.opened + 1));
+        } else {
+            events.push_back(random.between(recording.opened, recording.ended));
+        }
+    }
+    if (recording.closed) {
+        events.push_back(recording.ended);
+    }
+    for (Event& event : events) {
+        event = std::min(event, recording.ended);
+    }
+    std::sort(events.begin(), events.end());
+    return events;
+}
+
+void count_cut(const CutSummary& summary, const Recording& recording)
+{
+    reached(Case::cuts);
+    if (summary.event < recording.opened && summary.event != 0) {
+        reached(Case::cuts_in_recovery);
+    }
+    if (recording.closed && summary.event == recording.ended) {
+        reached(Case::cuts_after_close);
+    }
+    if (summary.volatile_requests != 0) {
+        reached(summary.kept == 0                           ? Case::cuts_that_kept_nothing
+                : summary.kept == summary.volatile_requests ? Case::cuts_that_kept_all
+                                                            : Case::cuts_that_kept_some);
+    }
+    if (summary.torn != 0) {
+        reached(Case::cuts_with_a_torn_write);
+    }
+    if (summary.under_way != 0) {
+        reached(Case::cuts_with_requests_under_way);
+    }
+    if (summary.lost_superblock) {
+        reached(Case::cuts_that_lost_a_superblock);
+    }
+}
+
+// Journal blocks were written over: the ring has gone round.
+bool ring_wrapped(const DiskLog& log)
+{
+    std::uint64_t written = 0;
+    for (const LoggedRequest& request : log.requests) {
+        const bool in_ring = request.kind == IoRequest::Kind::write &&
+                             request.offset_bytes >= 16 * kBlockBytes &&
+                             request.offset_bytes < 16 * kBlockBytes + kJournalBytes;
+        written += in_ring ? request.length_bytes : 0;
+    }
+    return written > kJournalBytes;
+}
+
+struct Life {
+    const StoreKind& kind;
+    const ScenarioOptions& options;
+    Random random;
+};
+
+void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, unsigned depth,
+          std::uint64_t cuts)
+{
+    Plan plan = draw_plan(life.random, life.options.quick);
+    plan.full_host = plan.full_host && life.options.full_hosts;
+    if (depth > 0) {
+        plan.actions = std::min<std::uint64_t>(plan.actions, 60);
+    }
+    const Context context(fmt::format("run {} ({})", depth + 1, plan.profile));
+    const std::uint64_t scheduler_seed = life.random.next();
+    const std::uint64_t workload_seed = life.random.next();
+    bool failed_sync = false;
+    const Recording recording = record(
+        life.kind, image, std::move(model), plan, scheduler_seed,
+        [&](FiberTasks& tasks, Store& store, Model& live_model, EventClock& clock) {
+            Workload workload(tasks, store, live_model, clock, Random(workload_seed), plan,
+                              next_stamp);
+            workload.run();
+            failed_sync = workload.stopped();
+            next_stamp = workload.next_stamp();
+            if (store.statistics().checkpoints != 0) {
+                reached(Case::checkpoints);
+            }
+        });
+    if (plan.profile == "never flushed") {
+        reached(Case::runs_with_no_flush);
+    }
+    if (plan.full_host) {
+        reached(Case::runs_with_a_full_host);
+    }
+    if (failed_sync) {
+        reached(Case::runs_with_a_failed_sync);
+    }
+    if (ring_wrapped(recording.log)) {
+        reached(Case::runs_with_a_wrapped_ring);
+    }
+
+    // Part of the cuts is left to the runs that begin on what some of these leave.
+    const std::uint64_t here = depth + 1 < kDeepest ? std::max<std::uint64_t>(cuts * 6 / 10, 1)
+                                                    : cuts;
+    const std::vector<Event> events = draw_events(recording, life.random, here);
+    const std::uint64_t goes_on = depth + 1 < kDeepest && cuts > here
+                                      ? life.random.below(events.size())
+                                      : events.size();
+    CutMaker maker(recording.log);
+    for (std::size_t i = 0; i < events.size(); ++i) {
+        CutSummary summary;
+        const SparseBytes left = maker.cut(events[i], life.random, summary);
+        const Context where(summary.text());
+        count_cut(summary, recording);
+        Contents contents = examine(life.kind, left, recording, events[i]);
+        if (i == goes_on) {
+            live(life, left, model_of(contents), next_stamp, depth + 1, cuts - here);
+        }
+    }
+}
+
+}  // namespace
+
+void run_scenario(const StoreKind& kind, const ScenarioOptions& options)
+{
+    Life life{kind, options, Random(options.seed)};
+    const std::uint64_t volume_bytes = life.random.between(16, 256) * 4096;
+    const SparseBytes image = fresh_image(kind, options.seed, volume_bytes);
+    Contents contents;
+    {
+        // The first volume of a new image reads as zeroes.
+        Recording nothing;
+        Volume first;
+        first.id = VolumeId(1);
+        first.name = CreateOptions{}.volume_name;
+        first.start.assign(volume_bytes / kSectorBytes, kZeroes);
+        nothing.model.volumes[1] = std::move(first);
+        const Context context("new image");
+        contents = examine(kind, image, nothing, 0);
+    }
+    live(life, image, model_of(contents), 1, 0, options.cuts);
+}
+
+}  // namespace coppice::sim

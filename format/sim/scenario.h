@@ -1,0 +1,75 @@
+// One seed of the simulator: an image is made, a workload runs on it, the power is cut at many
+// moments of the recorded run; each image that a cut leaves is opened, checked and compared with
+// the model, and on some of them the next run begins, whose recovery is cut as well.
+//
+//   run --log--> cut, cut, cut ... --examine--> run --log--> cut ... (up to kDeepest)
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "format/disk/fiber_tasks.h"
+#include "format/sim/model.h"
+#include "format/sim/plan.h"
+#include "format/volume/store.h"
+
+namespace coppice::sim {
+
+// How images are made and opened: the store, or another one to try the simulator on.
+struct StoreKind {
+    std::function<Status(Disk&, const CreateOptions&)> create;
+    std::function<Result<std::unique_ptr<Store>>(Disk&, const OpenOptions&)> open;
+    // Complaints of the checker about an image, one in a line; "" when it is well.
+    std::function<std::string(const SparseBytes&)> check;
+};
+StoreKind real_store();
+
+// Volumes as a freshly opened image shows them.
+struct Contents {
+    struct Entry {
+        VolumeInfo info;
+        Stamps stamps;
+    };
+    std::map<std::uint64_t, Entry> volumes;
+};
+
+struct ScenarioOptions {
+    std::uint64_t seed = 1;
+    std::uint64_t cuts = 20;
+    bool quick = true;
+    bool full_hosts = true;  // the toy has no answer to them
+};
+
+// Ends the process at the first violation.
+void run_scenario(const StoreKind& kind, const ScenarioOptions& options);
+
+// ---- Parts, for the directed scenarios ------------------------------------------------------
+
+// The recorded life of one store on one simulated disk.
+struct Recording {
+    Model model;
+    DiskLog log;
+    EventClock clock;
+    Event opened = 0;       // when open returned
+    Event ended = kNever;   // when close or abandon returned
+    bool closed = false;    // by close
+    Stamp next_stamp = 1;
+};
+
+using Body = std::function<void(FiberTasks&, Store&, Model&, EventClock&)>;
+
+SparseBytes fresh_image(const StoreKind& kind, std::uint64_t seed, std::uint64_t volume_bytes);
+// Opens `image` on a simulated disk, runs `body` in a task, closes or abandons.
+Recording record(const StoreKind& kind, const SparseBytes& image, Model model, const Plan& plan,
+                 std::uint64_t scheduler_seed, const Body& body);
+// Opens the image read-only and checks and compares it; then opens it for writing, which must show
+// the same. `event`: the moment of the cut.
+Contents examine(const StoreKind& kind, const SparseBytes& image, const Recording& recording,
+                 Event event);
+// The model of a run that begins on an image with these contents.
+Model model_of(const Contents& contents);
+
+}  // namespace coppice::sim

@@ -1,0 +1,96 @@
+// The callers of the store: several fibers that do what the plan's weights say, and tell the model
+// what they asked for and what they were answered. What they read is compared at once.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "format/disk/fiber_tasks.h"
+#include "format/sim/locks.h"
+#include "format/sim/model.h"
+#include "format/sim/plan.h"
+#include "format/volume/store.h"
+
+namespace coppice::sim {
+
+class Workload {
+public:
+    Workload(FiberTasks& tasks, Store& store, Model& model, EventClock& clock, Random random,
+             const Plan& plan, Stamp first_stamp);
+
+    // In a task. Returns when all fibers have ended.
+    void run();
+
+    // True once the host failed a sync: nothing more is asked of the store.
+    bool stopped() const { return stopped_; }
+    Stamp next_stamp() const { return next_stamp_; }
+
+private:
+    struct Target {
+        VolumeId volume;
+        SectorRange range;
+    };
+
+    void fiber();
+    void act(Action action);
+
+    // -- choosing
+    std::vector<VolumeId> candidates(bool writable, bool snapshots) const;
+    VolumeId choose(bool writable, bool snapshots);
+    SectorRange choose_range(const Volume& volume, std::uint64_t largest);
+    std::optional<Target> choose_target(bool writable);
+    Stamps fresh_stamps(std::uint64_t count);
+    std::string fresh_name();
+
+    // -- telling the model
+    std::size_t ask(Volume& volume, Change change);
+    // True if it took effect. Errors that the plan does not account for are violations.
+    bool answer(Volume& volume, std::size_t index, const Status& status);
+    bool excuse(const Error& error, const std::string& what);
+
+    // -- input and output
+    Status write(VolumeId volume, std::uint64_t first, const Stamps& stamps, bool fua);
+    Result<Stamps> read(VolumeId volume, const SectorRange& range);
+    Status submit(const Operation& operation);
+
+    void do_write();
+    void do_read(bool exact);
+    void do_read_snapshot();
+    void do_deallocate();
+    void do_write_zeroes();
+    void do_clone();
+    void do_contest();
+    void do_flush();
+    void do_checkpoint();
+    void do_rest();
+
+    // -- management
+    void do_snapshot();
+    void do_rollback();
+    void do_clone_volume();
+    void do_create_volume();
+    void do_remove();
+    void do_resize();
+    void do_rename();
+    bool still_there(VolumeId id) const;
+
+    FiberTasks& tasks_;
+    Store& store_;
+    Model& model_;
+    EventClock& clock_;
+    Random random_;
+    const Plan& plan_;
+    LockTable locks_;
+    Stamp next_stamp_;
+    std::uint64_t left_;
+    unsigned running_ = 0;
+    Task* waiter_ = nullptr;
+    bool stopped_ = false;
+    std::uint64_t names_ = 0;
+};
+
+// All sectors of a volume or snapshot, read through the store.
+Result<Stamps> read_all(Store& store, const VolumeInfo& volume);
+
+}  // namespace coppice::sim
