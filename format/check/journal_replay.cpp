@@ -1,0 +1,411 @@
+#include "format/check/journal_replay.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/checksum.h"
+
+namespace coppice::checker {
+
+namespace {
+
+// Snapshots copy what their volume holds in the model. A journal of a million writes under
+// thousands of snapshots would fill any memory; the model gives up before (some 500 MB).
+constexpr std::uint64_t kMaxCopied = 8'000'000;
+constexpr std::uint64_t kVerifyBlocks = 256;
+
+using layout::OperationType;
+
+}  // namespace
+
+// ---- Users of blocks ----------------------------------------------------------------------
+
+void BlockUsers::split(std::uint64_t at)
+{
+    auto run = runs_.upper_bound(at);
+    if (run == runs_.begin()) {
+        return;
+    }
+    --run;
+    if (run->first < at && at < run->second.end) {
+        const Run rest = run->second;
+        run->second.end = at;
+        runs_.emplace(at, rest);
+    }
+}
+
+void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by)
+{
+    split(start);
+    split(end);
+    auto run = runs_.lower_bound(start);
+    std::uint64_t place = start;
+    while (place < end) {
+        if (run == runs_.end() || run->first > place) {
+            const std::uint64_t stop = run == runs_.end() ? end : std::min(end, run->first);
+            run = std::next(runs_.emplace_hint(run, place, Run{stop, by}));
+            place = stop;
+            continue;
+        }
+        run->second.users += by;
+        place = run->second.end;
+        run = run->second.users == 0 ? runs_.erase(run) : std::next(run);
+    }
+}
+
+bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const
+{
+    auto run = runs_.upper_bound(start);
+    if (run != runs_.begin() && std::prev(run)->second.end > start) {
+        return true;
+    }
+    return run != runs_.end() && run->first < end;
+}
+
+// ---- Commits ------------------------------------------------------------------------------
+
+void JournalReplay::load_volumes()
+{
+    for (const auto& [id, volume] : catalog_.volumes()) {
+        VolumeModel& model = volumes_[id];
+        model.snapshot = volume.snapshot();
+        model.size_blocks = divide_up(volume.record.size_bytes, kBlockBytes);
+    }
+}
+
+void JournalReplay::run(bool apply_operations)
+{
+    load_volumes();
+    CheckReport& report = findings_.report();
+    Commit commit;
+    std::uint64_t done = 0;
+    for (const CommitPlace& place : scan_.commits()) {
+        findings_.progress("replay", done++, scan_.commits().size());
+        const std::string wrong = scan_.decode(place, commit);
+        if (!wrong.empty()) {
+            const std::uint64_t block = image_.superblock().journal_start + place.position;
+            findings_.add({.severity = Severity::corruption,
+                           .kind = FindingKind::journal_record,
+                           .text = fmt::format("bad_record: journal commit {} at block {}: {}",
+                                               place.commit, block, wrong),
+                           .tree = "journal",
+                           .block = block,
+                           .blocks = place.blocks});
+            return;
+        }
+        // Data that no sync is known to cover decide whether the commit counts at all.
+        if (place.commit > scan_.newest_synced() && !data_verify(commit)) {
+            return;
+        }
+        ++report.journal_commits;
+        for (const JournalOperation& operation : commit.operations) {
+            if (operation.record.sequence <= image_.sequence()) {
+                continue;  // the trees have it
+            }
+            ++report.journal_operations;
+            if (apply_operations && !stopped_) {
+                apply(place, operation);
+            }
+        }
+    }
+    report.replay_complete = apply_operations && !stopped_;
+}
+
+bool JournalReplay::data_verify(const Commit& commit)
+{
+    return std::all_of(commit.operations.begin(), commit.operations.end(),
+                       [this](const JournalOperation& operation) {
+                           return operation_data_verify(operation);
+                       });
+}
+
+bool JournalReplay::operation_data_verify(const JournalOperation& operation)
+{
+    const layout::OperationRecord& record = operation.record;
+    if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
+        record.sequence <= image_.sequence()) {
+        return true;
+    }
+    const auto buffer = std::make_unique<Block[]>(std::min<std::uint64_t>(record.length,
+                                                                          kVerifyBlocks));
+    for (std::uint64_t at = 0; at < record.length; at += kVerifyBlocks) {
+        const std::uint64_t count = std::min<std::uint64_t>(kVerifyBlocks, record.length - at);
+        const std::span<std::byte> bytes(buffer[0].bytes.data(), count * kBlockBytes);
+        if (!image_.read_blocks(record.block + at, bytes)) {
+            return false;
+        }
+        for (std::uint64_t i = 0; i < count; ++i) {
+            const std::uint64_t index = at + i;
+            const std::uint32_t expected =
+                index == 0 ? record.checksum.get()
+                           : copy_out<Le32>(operation.payload.data() + (index - 1) * sizeof(Le32))
+                                 .get();
+            if (data_checksum(buffer[i].bytes) != expected) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void JournalReplay::apply(const CommitPlace& place, const JournalOperation& operation)
+{
+    const std::string wrong = apply_to_model(operation);
+    if (wrong.empty()) {
+        return;
+    }
+    const layout::OperationRecord& record = operation.record;
+    const auto found = catalog_.volumes().find(record.volume);
+    const bool data = record.type == static_cast<std::uint8_t>(OperationType::write);
+    findings_.add({.severity = Severity::corruption,
+                   .kind = FindingKind::replay,
+                   .text = fmt::format("journal commit {}, operation of sequence {} (type {}, "
+                                       "volume {}, lba {}, {} blocks): {}", place.commit,
+                                       record.sequence.get(), record.type, record.volume.get(),
+                                       record.lba.get(), record.length.get(), wrong),
+                   .tree = "journal",
+                   .block = data ? record.block.get() : 0,
+                   .blocks = data ? record.length.get() : 0,
+                   .volume = found == catalog_.volumes().end() ? "" : found->second.name,
+                   .lba = record.lba,
+                   .lba_blocks = record.length});
+}
+
+// ---- The model ----------------------------------------------------------------------------
+
+JournalReplay::VolumeModel* JournalReplay::volume(std::uint32_t id)
+{
+    const auto found = volumes_.find(id);
+    return found == volumes_.end() ? nullptr : &found->second;
+}
+
+void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length)
+{
+    Overlay& placed = volume.placed;
+    const std::uint64_t end = lba + length;
+    auto run = placed.lower_bound(lba);
+    if (run != placed.begin() && std::prev(run)->first + std::prev(run)->second.length > lba) {
+        --run;
+    }
+    while (run != placed.end() && run->first < end) {
+        const std::uint64_t start = run->first;
+        const Placed old = run->second;
+        const std::uint64_t old_end = start + old.length;
+        const std::uint64_t from = std::max(start, lba);
+        const std::uint64_t to = std::min(old_end, end);
+        run = placed.erase(run);
+        users_.remove(old.block + (from - start), old.block + (to - start));
+        if (start < lba) {
+            placed.emplace(start, Placed{lba - start, old.block});
+        }
+        if (old_end > end) {
+            placed.emplace(end, Placed{old_end - end, old.block + (end - start)});
+        }
+    }
+}
+
+void JournalReplay::place(VolumeModel& volume, std::uint64_t lba, std::uint64_t block,
+                          std::uint64_t length)
+{
+    volume.placed[lba] = {length, block};
+    users_.add(block, block + length);
+}
+
+bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to)
+{
+    copied_ += from.placed.size();
+    if (copied_ > kMaxCopied) {
+        stopped_ = true;
+        return false;
+    }
+    // What `to` had stays in use: a version that is removed frees nothing before a checkpoint.
+    to.placed = from.placed;
+    for (const auto& [lba, run] : to.placed) {
+        users_.add(run.block, run.block + run.length);
+    }
+    return true;
+}
+
+std::string JournalReplay::apply_to_model(const JournalOperation& operation)
+{
+    const layout::OperationRecord& record = operation.record;
+    const auto type = static_cast<OperationType>(record.type);
+    if (type == OperationType::create_volume) {
+        return apply_create(operation);
+    }
+    VolumeModel* target = volume(record.volume);
+    if (target == nullptr) {
+        return "the volume does not exist";
+    }
+    if (record.sequence <= target->last_sequence) {
+        return fmt::format("a later operation of the volume ({}) came before it",
+                           target->last_sequence);
+    }
+    target->last_sequence = record.sequence;
+    const bool manages = type == OperationType::remove_volume ||
+                         type == OperationType::change_volume;
+    if (target->snapshot && !manages) {
+        return "it changes a snapshot";
+    }
+    switch (type) {
+    case OperationType::write: return apply_write(record, *target);
+    case OperationType::deallocate:
+    case OperationType::write_zeroes: cut(*target, record.lba, record.length); return {};
+    case OperationType::clone: return apply_clone(record, *target);
+    case OperationType::clone_reference: return apply_clone_reference(record, *target);
+    case OperationType::snapshot: return apply_snapshot(operation, *target);
+    case OperationType::remove_volume: volumes_.erase(record.volume); return {};
+    case OperationType::rollback: return apply_rollback(record, *target);
+    case OperationType::change_volume: return apply_change(operation, *target);
+    case OperationType::create_volume:
+    case OperationType::write_unwritable: break;
+    }
+    return "its type is unknown";
+}
+
+std::string JournalReplay::apply_write(const layout::OperationRecord& record, VolumeModel& volume)
+{
+    const std::uint64_t start = record.block;
+    const std::uint64_t end = start + record.length;
+    if (record.lba + record.length > volume.size_blocks) {
+        return fmt::format("it ends behind the volume's {} blocks", volume.size_blocks);
+    }
+    // The file may have grown since the superblock: what lies behind its end then was free.
+    if (end > std::max(image_.image_blocks(), image_.file_blocks())) {
+        return fmt::format("its data end at block {}, behind the end of the file", end);
+    }
+    const auto used = space_.find(start);
+    if (used != space_.segments().end() && used->start < end) {
+        return fmt::format("its data lie in blocks {} to {}, of which the trees use some "
+                           "(from {})", start, end - 1, std::max(used->start, start));
+    }
+    // What the operation itself replaces is in use until it has taken effect.
+    if (users_.any(start, end)) {
+        return fmt::format("its data lie in blocks {} to {}, of which another operation's data "
+                           "are some", start, end - 1);
+    }
+    cut(volume, record.lba, record.length);
+    place(volume, record.lba, start, record.length);
+    return {};
+}
+
+std::string JournalReplay::apply_clone(const layout::OperationRecord& record, VolumeModel& target)
+{
+    const VolumeModel* source = volume(record.source_volume);
+    if (source == nullptr) {
+        return fmt::format("its source, volume {}, does not exist", record.source_volume.get());
+    }
+    if (record.lba + record.length > target.size_blocks) {
+        return fmt::format("it ends behind the volume's {} blocks", target.size_blocks);
+    }
+    // Copied first: source and destination may be one volume.
+    std::vector<std::pair<std::uint64_t, Placed>> runs;
+    const std::uint64_t begin = record.source_lba;
+    const std::uint64_t end = begin + record.length;
+    auto run = source->placed.lower_bound(begin);
+    if (run != source->placed.begin() &&
+        std::prev(run)->first + std::prev(run)->second.length > begin) {
+        --run;
+    }
+    for (; run != source->placed.end() && run->first < end; ++run) {
+        const std::uint64_t from = std::max(run->first, begin);
+        const std::uint64_t to = std::min(run->first + run->second.length, end);
+        runs.emplace_back(record.lba + (from - begin),
+                          Placed{to - from, run->second.block + (from - run->first)});
+    }
+    copied_ += runs.size();
+    if (copied_ > kMaxCopied) {
+        stopped_ = true;
+        return {};
+    }
+    // The blocks stay in use while the old contents of the destination go.
+    for (const auto& [lba, placed] : runs) {
+        users_.add(placed.block, placed.block + placed.length);
+    }
+    cut(target, record.lba, record.length);
+    for (const auto& [lba, placed] : runs) {
+        target.placed[lba] = placed;
+    }
+    return {};
+}
+
+std::string JournalReplay::apply_clone_reference(const layout::OperationRecord& record,
+                                                 VolumeModel& target)
+{
+    VolumeModel* source = volume(record.source_volume);
+    if (source == nullptr) {
+        return fmt::format("its source, volume {}, does not exist", record.source_volume.get());
+    }
+    // The held version keeps all that the source has now until a checkpoint removes it.
+    VolumeModel held;
+    if (copy_all(*source, held)) {
+        cut(target, record.lba, record.length);
+    }
+    return {};
+}
+
+std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeRecord& record)
+{
+    if (id < image_.superblock().next_volume || id > UINT32_MAX ||
+        volumes_.contains(static_cast<std::uint32_t>(id))) {
+        return fmt::format("the number {} of the new volume was given out before", id);
+    }
+    VolumeModel& model = volumes_[static_cast<std::uint32_t>(id)];
+    model.snapshot = (record.flags & layout::kVolumeSnapshot) != 0;
+    model.size_blocks = divide_up(record.size_bytes, kBlockBytes);
+    return {};
+}
+
+std::string JournalReplay::apply_snapshot(const JournalOperation& operation, VolumeModel& volume)
+{
+    const std::uint64_t id = operation.record.block;
+    const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    if (std::string wrong = new_volume(id, record); !wrong.empty()) {
+        return wrong;
+    }
+    copy_all(volume, volumes_[static_cast<std::uint32_t>(id)]);
+    return {};
+}
+
+std::string JournalReplay::apply_create(const JournalOperation& operation)
+{
+    const layout::OperationRecord& record = operation.record;
+    const auto volume_record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    if (std::string wrong = new_volume(record.volume, volume_record); !wrong.empty()) {
+        return wrong;
+    }
+    volumes_[record.volume].last_sequence = record.sequence;
+    if (record.source_volume == 0) {
+        return {};
+    }
+    const VolumeModel* origin = volume(record.source_volume);
+    if (origin == nullptr || !origin->snapshot) {
+        return fmt::format("its origin {} is no snapshot", record.source_volume.get());
+    }
+    copy_all(*origin, volumes_[record.volume]);
+    return {};
+}
+
+std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
+                                          VolumeModel& target)
+{
+    const VolumeModel* snapshot = volume(record.source_volume);
+    if (snapshot == nullptr || !snapshot->snapshot) {
+        return fmt::format("{} is no snapshot", record.source_volume.get());
+    }
+    target.size_blocks = snapshot->size_blocks;
+    copy_all(*snapshot, target);
+    return {};
+}
+
+std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume)
+{
+    const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    volume.size_blocks = divide_up(record.size_bytes, kBlockBytes);
+    if (operation.record.length > 0) {
+        cut(volume, operation.record.lba, operation.record.length);
+    }
+    return {};
+}
+
+}  // namespace coppice::checker

@@ -1,0 +1,91 @@
+// What recovery would make of the journal, in a model of its own.
+//
+// The model keeps, for each volume, only what operations behind the superblock have put there: runs
+// of lba on blocks that the trees do not know. That is enough to judge them: what a superblock
+// reaches is not re-used before the next one, so a block that a replayed write names must be in use
+// neither in the trees nor by what the replay has put somewhere and not taken away again.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+
+#include "format/check/catalog.h"
+#include "format/check/journal_scan.h"
+
+namespace coppice::checker {
+
+// Counted users of blocks, as runs.
+class BlockUsers {
+public:
+    void add(std::uint64_t start, std::uint64_t end) { change(start, end, 1); }
+    void remove(std::uint64_t start, std::uint64_t end) { change(start, end, -1); }
+    // Is any block of the run in use?
+    bool any(std::uint64_t start, std::uint64_t end) const;
+
+private:
+    void split(std::uint64_t at);
+    void change(std::uint64_t start, std::uint64_t end, std::int64_t by);
+
+    struct Run {
+        std::uint64_t end;
+        std::int64_t users;
+    };
+    std::map<std::uint64_t, Run> runs_;
+};
+
+class JournalReplay {
+public:
+    JournalReplay(Image& image, JournalScan& scan, const Catalog& catalog, SpaceCount& space,
+                  Findings& findings)
+        : image_(image), scan_(scan), catalog_(catalog), space_(space), findings_(findings)
+    {
+    }
+
+    // Verifies and applies the commits that the scan found; stops where recovery would.
+    void run(bool apply);
+
+private:
+    struct Placed {
+        std::uint64_t length;
+        std::uint64_t block;
+    };
+    using Overlay = std::map<std::uint64_t, Placed>;  // by lba; runs do not overlap
+    struct VolumeModel {
+        bool snapshot = false;
+        std::uint64_t size_blocks = 0;
+        std::uint64_t last_sequence = 0;
+        Overlay placed;
+    };
+
+    void load_volumes();
+    bool data_verify(const Commit& commit);
+    bool operation_data_verify(const JournalOperation& operation);
+    void apply(const CommitPlace& place, const JournalOperation& operation);
+    std::string apply_to_model(const JournalOperation& operation);
+    std::string apply_write(const layout::OperationRecord& record, VolumeModel& volume);
+    std::string apply_clone(const layout::OperationRecord& record, VolumeModel& volume);
+    std::string apply_clone_reference(const layout::OperationRecord& record, VolumeModel& volume);
+    std::string apply_snapshot(const JournalOperation& operation, VolumeModel& volume);
+    std::string apply_create(const JournalOperation& operation);
+    std::string apply_rollback(const layout::OperationRecord& record, VolumeModel& volume);
+    std::string apply_change(const JournalOperation& operation, VolumeModel& volume);
+    VolumeModel* volume(std::uint32_t id);
+    void cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length);
+    void place(VolumeModel& volume, std::uint64_t lba, std::uint64_t block, std::uint64_t length);
+    bool copy_all(const VolumeModel& from, VolumeModel& to);
+    std::string new_volume(std::uint64_t id, const layout::VolumeRecord& record);
+
+    Image& image_;
+    JournalScan& scan_;
+    const Catalog& catalog_;
+    SpaceCount& space_;
+    Findings& findings_;
+    std::map<std::uint32_t, VolumeModel> volumes_;
+    BlockUsers users_;
+    std::uint64_t copied_ = 0;  // runs copied for snapshots and clones: bounds the memory
+    bool stopped_ = false;
+};
+
+}  // namespace coppice::checker

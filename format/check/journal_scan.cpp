@@ -1,0 +1,241 @@
+#include "format/check/journal_scan.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/base/checksum.h"
+
+namespace coppice::checker {
+
+namespace {
+
+constexpr std::uint64_t kReadBlocks = 256;
+
+using layout::OperationType;
+
+
+}  // namespace
+
+bool JournalScan::read_ring()
+{
+    const std::uint64_t start = image_.superblock().journal_start;
+    const std::uint64_t count = image_.superblock().journal_blocks;
+    blocks_.assign(count, {});
+    const auto buffer = std::make_unique<Block[]>(kReadBlocks);
+    for (std::uint64_t done = 0; done < count; done += kReadBlocks) {
+        findings_.progress("journal", done, count);
+        const std::uint64_t piece = std::min(kReadBlocks, count - done);
+        const std::span<std::byte> bytes(buffer[0].bytes.data(), piece * kBlockBytes);
+        const bool all_read = image_.read_blocks(start + done, bytes).has_value();
+        for (std::uint64_t i = 0; i < piece; ++i) {
+            if (!all_read && !image_.read_block(start + done + i, buffer[i])) {
+                continue;  // an unreadable block is as good as a damaged one
+            }
+            const auto header = copy_out<layout::JournalBlockHeader>(buffer[i].bytes.data());
+            if (header.magic != layout::kJournalMagic ||
+                header.checksum != metadata_checksum(buffer[i].bytes, image_.seed())) {
+                continue;
+            }
+            blocks_[done + i] = {true,          header.index,    header.count,
+                                 header.commit, header.generation, header.previous,
+                                 header.synced, header.checksum};
+        }
+    }
+    return true;
+}
+
+bool JournalScan::take_commit()
+{
+    const BlockFacts& first = at(position_);
+    const std::uint64_t most = blocks_.size() / layout::kCommitRingFraction;
+    if (!first.valid || first.commit != next_commit_ || first.index != 0 || first.count == 0 ||
+        first.count > most) {
+        return false;
+    }
+    std::uint64_t chain = chain_;
+    for (std::uint64_t i = 0; i < first.count; ++i) {
+        const BlockFacts& block = at(position_ + i);
+        if (!block.valid || block.commit != next_commit_ || block.index != i ||
+            block.count != first.count || block.previous != chain) {
+            return false;
+        }
+        chain = block.checksum;
+    }
+    commits_.push_back({next_commit_, position_, first.count, first.synced, first.generation});
+    newest_synced_ = std::max(newest_synced_, first.synced);
+    position_ = (position_ + first.count) % blocks_.size();
+    chain_ = chain;
+    ++next_commit_;
+    return true;
+}
+
+void JournalScan::look_for_loss()
+{
+    const std::uint64_t start = image_.superblock().journal_start;
+    const BlockFacts* lost_superblock = nullptr;
+    const BlockFacts* lost_commit = nullptr;
+    for (const BlockFacts& block : blocks_) {
+        if (!block.valid) {
+            continue;
+        }
+        if (block.generation > image_.generation() &&
+            (lost_superblock == nullptr || block.generation > lost_superblock->generation)) {
+            lost_superblock = &block;
+        }
+        if (block.synced >= next_commit_ &&
+            (lost_commit == nullptr || block.synced > lost_commit->synced)) {
+            lost_commit = &block;
+        }
+    }
+    const auto place = [&](const BlockFacts* block) {
+        return start + static_cast<std::uint64_t>(block - blocks_.data());
+    };
+    if (lost_superblock != nullptr) {
+        findings_.add({.severity = Severity::corruption,
+                       .kind = FindingKind::journal,
+                       .text = fmt::format("superblock_lost: journal block {} was written after "
+                                           "superblock generation {}, but the newest one found is "
+                                           "{}: everything since is lost", place(lost_superblock),
+                                           lost_superblock->generation, image_.generation()),
+                       .tree = "journal",
+                       .block = place(lost_superblock),
+                       .blocks = 1});
+    }
+    const std::uint64_t synced = std::max(newest_synced_, image_.superblock().journal_synced.get());
+    if (lost_commit != nullptr || synced >= next_commit_) {
+        const std::uint64_t last = lost_commit != nullptr ? lost_commit->synced : synced;
+        findings_.add({.severity = Severity::corruption,
+                       .kind = FindingKind::journal,
+                       .text = fmt::format("journal_damaged: commits {} to {} were synced, but "
+                                           "commit {} is damaged at journal block {}: they are "
+                                           "lost", next_commit_, last, next_commit_,
+                                           start + position_),
+                       .tree = "journal",
+                       .block = start + position_,
+                       .blocks = 1});
+    }
+}
+
+void JournalScan::run()
+{
+    read_ring();
+    const layout::Superblock& superblock = image_.superblock();
+    next_commit_ = superblock.journal_commit;
+    position_ = superblock.journal_position;
+    chain_ = superblock.journal_chain;
+    newest_synced_ = superblock.journal_synced;
+    // Each commit takes a block of the ring, so this ends; a chain does not meet itself.
+    std::uint64_t taken = 0;
+    while (taken < blocks_.size() && take_commit()) {
+        taken += commits_.back().blocks;
+    }
+    look_for_loss();
+}
+
+std::string JournalScan::decode(const CommitPlace& place, Commit& into)
+{
+    into.operations.clear();
+    into.stream.clear();
+    auto block = std::make_unique<Block>();
+    const std::uint64_t start = image_.superblock().journal_start;
+    for (std::uint64_t i = 0; i < place.blocks; ++i) {
+        const std::uint64_t at_block = start + (place.position + i) % blocks_.size();
+        if (auto status = image_.read_block(at_block, *block); !status) {
+            return status.error().text;
+        }
+        into.stream.insert(into.stream.end(),
+                           block->bytes.begin() + sizeof(layout::JournalBlockHeader),
+                           block->bytes.end());
+    }
+    into.header = copy_out<layout::CommitHeader>(into.stream.data());
+    const std::uint64_t count = into.header.operations;
+    const std::uint64_t payload_start =
+        sizeof(layout::CommitHeader) + count * sizeof(layout::OperationRecord);
+    if (payload_start + into.header.payload_bytes > into.stream.size()) {
+        return fmt::format("it claims {} operations and {} bytes of payload, more than its blocks "
+                           "hold", count, into.header.payload_bytes.get());
+    }
+    const std::span<const std::byte> payload =
+        std::span<const std::byte>(into.stream).subspan(payload_start, into.header.payload_bytes);
+    std::uint64_t before = 0;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        JournalOperation operation;
+        operation.record = copy_out<layout::OperationRecord>(
+            into.stream.data() + sizeof(layout::CommitHeader) +
+            i * sizeof(layout::OperationRecord));
+        const layout::OperationRecord& record = operation.record;
+        const std::uint64_t end = std::uint64_t{record.payload_offset} + record.payload_bytes;
+        std::string wrong;
+        if (end > payload.size()) {
+            wrong = "its payload lies outside the commit's";
+        } else {
+            operation.payload = payload.subspan(record.payload_offset, record.payload_bytes);
+            wrong = judge_operation(operation, image_.fixed_blocks());
+        }
+        if (wrong.empty() && (record.sequence <= before ||
+                              record.sequence < into.header.first_sequence ||
+                              record.sequence > into.header.last_sequence)) {
+            wrong = fmt::format("sequence {} after {}", record.sequence.get(), before);
+        }
+        const bool continues = (record.flags & layout::kOperationContinues) != 0;
+        if (wrong.empty() && continues && i + 1 == count) {
+            wrong = "the rest of its command is missing";
+        }
+        if (!wrong.empty()) {
+            return fmt::format("operation {} (type {}, volume {}, sequence {}): {}", i, record.type,
+                               record.volume.get(), record.sequence.get(), wrong);
+        }
+        before = record.sequence;
+        into.operations.push_back(operation);
+    }
+    return {};
+}
+
+std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks)
+{
+    const layout::OperationRecord& record = operation.record;
+    constexpr std::uint64_t kMapEnd = (layout::kMaxVolumeBytes >> kBlockShift) * 2;
+    const unsigned known_flags = layout::kOperationContinues | layout::kOperationIntent;
+    if ((record.flags & ~known_flags) != 0) {
+        return fmt::format("unknown flags {:#x}", record.flags);
+    }
+    if (record.lba > kMapEnd || record.source_lba > kMapEnd || record.volume == 0) {
+        return "a place outside any volume";
+    }
+    const auto type = static_cast<OperationType>(record.type);
+    switch (type) {
+    case OperationType::write: {
+        const std::uint64_t end = record.block + record.length;
+        if (record.length == 0 || record.block < fixed_blocks ||
+            record.block > layout::kMaxBlock || end > layout::kMaxBlock + 1) {
+            return fmt::format("{} blocks of data at block {}", record.length.get(),
+                               record.block.get());
+        }
+        if (record.payload_bytes != (std::uint64_t{record.length} - 1) * sizeof(Le32)) {
+            return fmt::format("{} bytes of checksums for {} blocks", record.payload_bytes.get(),
+                               record.length.get());
+        }
+        return {};
+    }
+    case OperationType::deallocate:
+    case OperationType::write_zeroes:
+        return record.length == 0 ? "no length" : "";
+    case OperationType::clone:
+    case OperationType::clone_reference:
+        return record.length == 0 || record.source_volume == 0 ? "no length or no source" : "";
+    case OperationType::rollback:
+        return record.source_volume == 0 ? "no snapshot to roll back to" : "";
+    case OperationType::remove_volume: return {};
+    case OperationType::snapshot:
+    case OperationType::create_volume:
+    case OperationType::change_volume:
+        if (record.payload_bytes != sizeof(layout::VolumeRecord)) {
+            return fmt::format("{} bytes in place of a volume record", record.payload_bytes.get());
+        }
+        return {};
+    case OperationType::write_unwritable: break;
+    }
+    return "its type is unknown";
+}
+
+}  // namespace coppice::checker

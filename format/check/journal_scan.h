@@ -1,0 +1,83 @@
+// The journal's ring: which commits recovery would take, and what the ring proves to be missing
+// (FORMAT.md section 5, the table under "Recovery").
+//
+//   read all blocks once, keep their headers -> follow the chain from the superblock's place
+//   -> the newest `synced` -> rows of the table -> decode the commits one by one
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "format/check/image.h"
+
+namespace coppice::checker {
+
+// A commit as the ring holds it.
+struct CommitPlace {
+    std::uint64_t commit = 0;
+    std::uint64_t position = 0;  // of its first block in the ring
+    std::uint32_t blocks = 0;
+    std::uint64_t synced = 0;
+    std::uint64_t generation = 0;
+};
+
+struct JournalOperation {
+    layout::OperationRecord record{};
+    std::span<const std::byte> payload{};
+};
+
+struct Commit {
+    layout::CommitHeader header{};
+    std::vector<JournalOperation> operations;
+    std::vector<std::byte> stream;  // what the payloads point into
+};
+
+class JournalScan {
+public:
+    JournalScan(Image& image, Findings& findings) : image_(image), findings_(findings) {}
+
+    // Reads the ring and follows the chain; findings for what the ring proves to be missing.
+    void run();
+
+    // Whole, chained commits behind the superblock, in order, not yet verified by their data.
+    const std::vector<CommitPlace>& commits() const { return commits_; }
+    std::uint64_t newest_synced() const { return newest_synced_; }
+
+    // Reads a commit and takes it apart. Empty text: every field is possible.
+    std::string decode(const CommitPlace& place, Commit& into);
+
+private:
+    struct BlockFacts {
+        bool valid = false;
+        std::uint32_t index = 0;
+        std::uint32_t count = 0;
+        std::uint64_t commit = 0;
+        std::uint64_t generation = 0;
+        std::uint64_t previous = 0;
+        std::uint64_t synced = 0;
+        std::uint64_t checksum = 0;
+    };
+
+    const BlockFacts& at(std::uint64_t position) const
+    {
+        return blocks_[position % blocks_.size()];
+    }
+    bool read_ring();
+    bool take_commit();
+    void look_for_loss();
+
+    Image& image_;
+    Findings& findings_;
+    std::vector<BlockFacts> blocks_;
+    std::vector<CommitPlace> commits_;
+    std::uint64_t next_commit_ = 0;
+    std::uint64_t position_ = 0;
+    std::uint64_t chain_ = 0;
+    std::uint64_t newest_synced_ = 0;
+};
+
+// What is wrong with the fields of one operation, by themselves; empty: nothing.
+std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks);
+
+}  // namespace coppice::checker
