@@ -240,13 +240,18 @@ enum class DeadKind : std::uint8_t { data = 1, node = 2, range_reference = 3 };
 struct DeadItem {
     Le64 list;          // key
     Le64 birth;         // key
-    Le64 block;         // key: block of the image; range reference: the version
-    Le48 length;        // blocks, not 0
+    Le48 block;         // key, low part: block of the image; range reference: the version
+    Le16 copy;          // key, high part: tells items apart that have all else of the key in common
+    Le32 length;        // blocks, not 0
+    Le16 count;         // how many times this died, not 0
     std::uint8_t kind;  // DeadKind
     std::uint8_t flags;
 };
 static_assert(sizeof(DeadItem) == 32);
+static_assert(offsetof(DeadItem, block) == 16);
+static_assert(offsetof(DeadItem, copy) == 22);
 static_assert(offsetof(DeadItem, length) == 24);
+static_assert(offsetof(DeadItem, count) == 28);
 static_assert(offsetof(DeadItem, kind) == 30);
 
 // Key = block * 4 + kind, so that a group's info item comes before its first extent or bitmap.

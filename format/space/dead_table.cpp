@@ -1,5 +1,7 @@
 #include "format/space/dead_table.h"
 
+#include <fmt/format.h>
+
 namespace coppice {
 
 DeadTable::DeadTable(NodeCache& cache, Space& space, const NodeRef& root)
@@ -7,11 +9,16 @@ DeadTable::DeadTable(NodeCache& cache, Space& space, const NodeRef& root)
 {
 }
 
+// One command can map the same blocks in several places with one birth (a clone of a range that
+// has them twice). When they die in one list they are counted, or told apart by `copy` where their
+// lengths differ.
 Status DeadTable::insert(Generation generation, Sequence sequence, const Drop& drop)
 {
+    constexpr std::uint64_t kMostCopies = 0xFFFF;
     const Change change{space_, generation, sequence, Sequence(), ListId()};
-    const Key key(drop.list.value, drop.birth.value, drop.block);
+    std::uint64_t copy = 0;
     for (;;) {
+        const Key key(drop.list.value, drop.birth.value, copy << 48 | drop.block);
         COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
         CacheUse use(tree_.cache());
         auto missing = tree_.prepare(root_, key, key);
@@ -24,15 +31,23 @@ Status DeadTable::insert(Generation generation, Sequence sequence, const Drop& d
             continue;
         }
         layout::DeadItem item{};
+        if (cursor.valid() && cursor.key() == key) {
+            item = cursor.get<layout::DeadItem>();
+            if (item.length != drop.length || item.count == 0xFFFF) {
+                if (++copy > kMostCopies) {
+                    return fail(ErrorCode::too_large,
+                                fmt::format("block {} died too often at once", drop.block));
+                }
+                continue;
+            }
+        }
         item.list = drop.list.value;
         item.birth = drop.birth.value;
         item.block = drop.block;
-        item.length = drop.length;
+        item.copy = static_cast<std::uint16_t>(copy);
+        item.length = static_cast<std::uint32_t>(drop.length);
+        item.count = static_cast<std::uint16_t>(item.count + 1);
         item.kind = static_cast<std::uint8_t>(drop.kind);
-        if (cursor.valid() && cursor.key() == key) {
-            // Pieces of one range reference have one key; their lengths add up.
-            item.length = drop.length + cursor.get<layout::DeadItem>().length;
-        }
         tree_.insert(root_, reinterpret_cast<const std::byte*>(&item), change);
         return {};
     }
@@ -67,8 +82,11 @@ Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId li
                 continue;
             }
             const auto item = cursor.get<layout::DeadItem>();
-            taken.push_back({list, Sequence(item.birth), static_cast<layout::DeadKind>(item.kind),
-                             item.block, item.length});
+            for (unsigned i = 0; i < item.count; ++i) {
+                taken.push_back({list, Sequence(item.birth),
+                                 static_cast<layout::DeadKind>(item.kind), item.block,
+                                 item.length});
+            }
             tree_.erase(root_, key, change);
             break;
         }

@@ -118,6 +118,7 @@ private:
                     check(store_->flush(VolumeId(id)));
                 }
             }
+            store_->pause();
             store_->abandon();
             open();
             verify_all();

@@ -280,65 +280,86 @@ Status Writer::clear(VolumeId volume, std::span<const Range> ranges, layout::Ope
     return with_space([&] { return clear_once(volume, ranges, type); });
 }
 
-// Zeroes the bytes [begin, end) inside one block, if it is mapped at all.
-Status Writer::clear_part(VolumeId volume, std::uint64_t begin, std::uint64_t end, Staged& staged,
-                          Command& command)
+// Sorted, and those that touch or overlap joined, so that no block is dealt with twice.
+std::vector<Range> Writer::disjoint(std::span<const Range> ranges)
 {
-    if (begin == end) {
-        return {};
+    std::vector<Range> sorted(ranges.begin(), ranges.end());
+    std::sort(sorted.begin(), sorted.end(),
+              [](const Range& a, const Range& b) { return a.offset_bytes < b.offset_bytes; });
+    std::vector<Range> result;
+    for (const Range& range : sorted) {
+        if (range.length_bytes == 0) {
+            continue;
+        }
+        const std::uint64_t end = range.offset_bytes + range.length_bytes;
+        if (!result.empty() &&
+            result.back().offset_bytes + result.back().length_bytes >= range.offset_bytes) {
+            Range& last = result.back();
+            last.length_bytes = std::max(last.offset_bytes + last.length_bytes, end) -
+                                last.offset_bytes;
+        } else {
+            result.push_back(range);
+        }
     }
-    const Lba lba = lba_of(begin);
+    return result;
+}
+
+// Zeroes 512-byte parts of one block (bit i of `parts`: part i), if it is mapped at all.
+Status Writer::clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged,
+                           Command& command)
+{
     COPPICE_ASSIGN(run, reader_.run_at(volume, lba, 1));
     if (run.state != BlockState::data) {
         return {};
     }
     BlockBuffer buffer(1);
     COPPICE_TRY(reader_.read_blocks(volume, lba, 1, buffer.span()));
-    const auto part = buffer.span().subspan(begin % kBlockBytes, end - begin);
-    std::fill(part.begin(), part.end(), std::byte{0});
+    for (unsigned part = 0; part < kBlockBytes / 512; ++part) {
+        if ((parts >> part & 1U) != 0) {
+            const auto bytes = buffer.span().subspan(part * 512, 512);
+            std::fill(bytes.begin(), bytes.end(), std::byte{0});
+        }
+    }
     return stage(volume, lba, buffer.span(), staged, command);
 }
 
 Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,
                           layout::OperationType type)
 {
-    std::uint64_t furthest = 0;
-    std::uint64_t lowest = ~std::uint64_t{0};
-    bool partial = false;
     for (const Range& range : ranges) {
         COPPICE_TRY(check_range(volume, range.offset_bytes, range.length_bytes, true));
-        const std::uint64_t end = range.offset_bytes + range.length_bytes;
-        furthest = std::max(furthest, end);
-        lowest = std::min(lowest, range.offset_bytes);
-        partial = partial || range.offset_bytes % kBlockBytes != 0 || end % kBlockBytes != 0;
     }
-    if (furthest == 0 || lowest >= furthest) {
+    const std::vector<Range> all = disjoint(ranges);
+    if (all.empty()) {
         return {};
     }
-    // One lock over all of them: two commands that lock several ranges cannot wait for each other.
-    RangeLock lock(state_, volume, lowest, furthest, partial);
-    Pin pin(state_);
-    Staged staged(state_);
-    Command command;
     const std::uint64_t size = state_.catalog.volume(volume)->size_bytes();
-    for (const Range& range : ranges) {
+    Command command;
+    std::map<Lba, unsigned> parts;  // blocks that are cleared in part, and which parts
+    for (const Range& range : all) {
         const std::uint64_t end = range.offset_bytes + range.length_bytes;
-        const std::uint64_t first = round_up(range.offset_bytes);
         // What lies behind the end of the volume in its last block is zero anyway.
         const std::uint64_t last = end == size ? round_up(end) : round_down(end);
-        if (first > last) {
-            COPPICE_TRY(clear_part(volume, range.offset_bytes, end, staged, command));
-            continue;
-        }
-        COPPICE_TRY(clear_part(volume, range.offset_bytes, std::min(first, end), staged, command));
-        for (std::uint64_t at = first; at < last;) {
+        for (std::uint64_t at = round_up(range.offset_bytes); at < last;) {
             const std::uint64_t blocks = std::min((last - at) / kBlockBytes, kLongestRecord);
             command.push_back(make_operation(type, volume, lba_of(at), blocks));
             at += blocks * kBlockBytes;
         }
-        if (last < end) {
-            COPPICE_TRY(clear_part(volume, last, end, staged, command));
+        const std::uint64_t head_end = std::min(round_up(range.offset_bytes), end);
+        for (std::uint64_t at = range.offset_bytes; at < head_end; at += 512) {
+            parts[lba_of(at)] |= 1U << (at % kBlockBytes / 512);
         }
+        for (std::uint64_t at = std::max(head_end, last); at < end; at += 512) {
+            parts[lba_of(at)] |= 1U << (at % kBlockBytes / 512);
+        }
+    }
+    const std::uint64_t furthest = all.back().offset_bytes + all.back().length_bytes;
+    // One lock over all of them: two commands that lock several ranges cannot wait for each other.
+    RangeLock lock(state_, volume, all.front().offset_bytes, furthest, !parts.empty());
+    Pin pin(state_);
+    Staged staged(state_);
+    for (const auto& [lba, mask] : parts) {
+        COPPICE_TRY(clear_parts(volume, lba, mask, staged, command));
     }
     COPPICE_TRY(take_effect(volume, command, furthest));
     staged.keep();

@@ -61,8 +61,9 @@ private:
 
     Status write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
     Status clear_once(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
-    Status clear_part(VolumeId volume, std::uint64_t begin, std::uint64_t end, Staged& staged,
-                      Command& command);
+    static std::vector<Range> disjoint(std::span<const Range> ranges);
+    Status clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged,
+                       Command& command);
     Status share_once(VolumeId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
     Status copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
