@@ -202,6 +202,8 @@ DriverQueue Machine::create_queue(std::uint16_t id, std::uint32_t entries, std::
     queue.entries = entries;
     queue.sq = pages.take(divide_up(entries * 64, kPageBytes));
     queue.cq = pages.take(divide_up(entries * 16, kPageBytes));
+    std::fill_n(host.memory.begin() + static_cast<std::ptrdiff_t>(queue.cq),
+                divide_up(entries * 16, kPageBytes) * kPageBytes, std::byte{0});
     SubmissionEntry entry = admin_entry(AdminOpcode::create_cq, 0, queue.cq);
     entry.cdw10 = (entries - 1) << 16 | id;
     entry.cdw11 = static_cast<std::uint32_t>(vector) << 16 | 3U;
