@@ -24,7 +24,7 @@ void SparseBytes::read(std::uint64_t offset_bytes, std::span<std::byte> into) co
         const std::size_t within = static_cast<std::size_t>(offset_bytes % kChunkBytes);
         const std::size_t length = std::min(into.size(), kChunkBytes - within);
         const auto chunk = chunks_.find(offset_bytes / kChunkBytes);
-        if (chunk == chunks_.end()) {
+        if (chunk == chunks_.end() || chunk->second == nullptr) {
             std::memset(into.data(), 0, length);
         } else {
             std::memcpy(into.data(), chunk->second->data() + within, length);
@@ -58,12 +58,21 @@ void SparseBytes::zero(std::uint64_t offset_bytes, std::uint64_t length_bytes)
         if (chunk != chunks_.end()) {
             if (length == kChunkBytes) {
                 chunks_.erase(chunk);
-            } else {
+            } else if (chunk->second != nullptr) {
                 std::memset(own_chunk(chunk->second).data() + within, 0, length);
             }
         }
         offset_bytes += length;
     }
+}
+
+void SparseBytes::allocate(std::uint64_t offset_bytes, std::uint64_t length_bytes)
+{
+    const std::uint64_t end = offset_bytes + length_bytes;
+    for (std::uint64_t at = offset_bytes / kChunkBytes; at * kChunkBytes < end; ++at) {
+        chunks_.try_emplace(at);
+    }
+    size_bytes_ = std::max(size_bytes_, end);
 }
 
 void SparseBytes::truncate(std::uint64_t size_bytes)
@@ -75,11 +84,6 @@ void SparseBytes::truncate(std::uint64_t size_bytes)
     size_bytes_ = size_bytes;
 }
 
-std::uint64_t MemoryFile::taken_bytes() const
-{
-    return bytes_.allocated_bytes() + allocated_only_.size() * SparseBytes::kChunkBytes;
-}
-
 bool MemoryFile::has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes) const
 {
     if (limit_bytes_ == UINT64_MAX || length_bytes == 0) {
@@ -88,11 +92,10 @@ bool MemoryFile::has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes
     std::uint64_t needed = 0;
     const std::uint64_t last = (offset_bytes + length_bytes - 1) / SparseBytes::kChunkBytes;
     for (std::uint64_t chunk = offset_bytes / SparseBytes::kChunkBytes; chunk <= last; ++chunk) {
-        const bool taken = bytes_.allocated(chunk * SparseBytes::kChunkBytes) ||
-                           allocated_only_.contains(chunk);
+        const bool taken = bytes_.allocated(chunk * SparseBytes::kChunkBytes);
         needed += taken ? 0 : SparseBytes::kChunkBytes;
     }
-    return needed == 0 || taken_bytes() + needed <= limit_bytes_;
+    return needed == 0 || bytes_.allocated_bytes() + needed <= limit_bytes_;
 }
 
 int MemoryFile::perform(const IoRequest& request)
@@ -114,37 +117,15 @@ int MemoryFile::perform(const IoRequest& request)
             bytes_.write(offset, {static_cast<std::byte*>(buffer.iov_base), buffer.iov_len});
             offset += buffer.iov_len;
         }
-        for (std::uint64_t at = request.offset_bytes; at < offset; at += SparseBytes::kChunkBytes) {
-            allocated_only_.erase(at / SparseBytes::kChunkBytes);
-        }
         return 0;
     case Kind::allocate:
         if (!has_room(offset, request.length_bytes)) {
             return -ENOSPC;
         }
-        for (std::uint64_t at = offset; at < offset + request.length_bytes;
-             at += SparseBytes::kChunkBytes) {
-            if (!bytes_.allocated(at)) {
-                allocated_only_.insert(at / SparseBytes::kChunkBytes);
-            }
-        }
-        bytes_.truncate(std::max(bytes_.size_bytes(), offset + request.length_bytes));
+        bytes_.allocate(offset, request.length_bytes);
         return 0;
-    case Kind::discard: {
-        bytes_.zero(offset, request.length_bytes);
-        const std::uint64_t first = offset / SparseBytes::kChunkBytes;
-        const std::uint64_t end = (offset + request.length_bytes) / SparseBytes::kChunkBytes;
-        std::erase_if(allocated_only_, [first, end](std::uint64_t chunk) {
-            return chunk >= first && chunk < end;
-        });
-        return 0;
-    }
-    case Kind::truncate:
-        bytes_.truncate(offset);
-        std::erase_if(allocated_only_, [offset](std::uint64_t chunk) {
-            return chunk * SparseBytes::kChunkBytes >= offset;
-        });
-        return 0;
+    case Kind::discard: bytes_.zero(offset, request.length_bytes); return 0;
+    case Kind::truncate: bytes_.truncate(offset); return 0;
     case Kind::sync: return 0;
     }
     CHECK(!"the kind of a request is one of IoRequest::Kind");

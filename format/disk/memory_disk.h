@@ -8,21 +8,23 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "format/disk/disk.h"
 
 namespace coppice {
 
-// The bytes of a sparse file, in chunks of 4 KiB that exist once written. Copies are cheap: they
-// share chunks until one of them writes. Copies that share belong to one thread.
+// The bytes of a sparse file, in chunks of 4 KiB that exist once written or allocated. Copies are
+// cheap: they share chunks until one of them writes. Copies that share belong to one thread.
 class SparseBytes {
 public:
     static constexpr std::size_t kChunkBytes = 4096;
 
     void read(std::uint64_t offset_bytes, std::span<std::byte> into) const;
     void write(std::uint64_t offset_bytes, std::span<const std::byte> from);
+    // Whole chunks are given back.
     void zero(std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    // Makes chunks exist; what they hold stays. The file grows.
+    void allocate(std::uint64_t offset_bytes, std::uint64_t length_bytes);
     void truncate(std::uint64_t size_bytes);
 
     std::uint64_t size_bytes() const { return size_bytes_; }
@@ -38,12 +40,12 @@ private:
 
     Chunk& own_chunk(std::shared_ptr<Chunk>& chunk);
 
+    // Null: allocated, and never written.
     std::unordered_map<std::uint64_t, std::shared_ptr<Chunk>> chunks_;
     std::uint64_t size_bytes_ = 0;
 };
 
-// A sparse file that knows what it takes of its host: bytes, and blocks that were allocated and
-// never written. Does what a request says; a limit makes the host a full one.
+// A sparse file on a host that may be full. Does what a request says.
 class MemoryFile {
 public:
     MemoryFile() = default;
@@ -54,8 +56,6 @@ public:
 
     // Writes and allocations that would take more than this fail with ENOSPC.
     void set_limit_bytes(std::uint64_t limit_bytes) { limit_bytes_ = limit_bytes; }
-    std::uint64_t taken_bytes() const;
-
     SparseBytes& bytes() { return bytes_; }
     const SparseBytes& bytes() const { return bytes_; }
 
@@ -63,7 +63,6 @@ private:
     bool has_room(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
 
     SparseBytes bytes_;
-    std::unordered_set<std::uint64_t> allocated_only_;  // chunks taken and never written
     std::uint64_t limit_bytes_ = UINT64_MAX;
 };
 
@@ -84,7 +83,6 @@ public:
 
     SparseBytes& bytes() { return file_.bytes(); }
     const SparseBytes& bytes() const { return file_.bytes(); }
-    std::uint64_t taken_bytes() const { return file_.taken_bytes(); }
 
 protected:
     void start(std::span<IoRequest> requests) override;

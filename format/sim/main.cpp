@@ -32,6 +32,7 @@ struct Arguments {
     bool each_rule = false;
     bool long_runs = false;
     bool toy = false;
+    bool debug = false;
 };
 
 std::string last_line(const std::string& text)
@@ -205,10 +206,15 @@ int main(int count, char** words)
                    "turn this ordering rule off; succeed if a seed fails");
     app.add_flag("--each-rule", arguments.each_rule, "the same for every rule, one by one");
     app.add_option("--directed", arguments.directed, "run one directed scenario by its name");
+    app.add_flag("--debug", arguments.debug, "run the first seed in this process, for a debugger");
     app.add_flag("--toy", arguments.toy, "try the simulator on its toy store");
     app.add_flag("--long", arguments.long_runs, "longer runs for each seed");
     CLI11_PARSE(app, count, words);
 
+    if (arguments.debug) {
+        run_seed(arguments, arguments.first_seed);
+        return 0;
+    }
     if (!arguments.directed.empty()) {
         return run_directed(arguments);
     }

@@ -75,7 +75,8 @@ Plan draw_plan(Random& random, bool quick)
     case 2:
         plan.profile = "ring";  // small forced writes, until the ring has gone round
         plan.forced_percent = 80;
-        plan.actions = quick ? 900 : 2'500;
+        plan.actions = quick ? 1'600 : 3'000;
+        plan.fibers = static_cast<unsigned>(random.between(1, 2));
         plan.largest_sectors = 8;
         plan.weights = {};
         plan.weights[at(Action::write)] = 90;

@@ -56,10 +56,9 @@ std::vector<std::byte> gather(const IoRequest& request)
 // Applies what a request did (or, for a dropped one, nothing) to an image that a cut leaves.
 void apply(SparseBytes& image, const LoggedRequest& request)
 {
-    const std::uint64_t end = request.offset_bytes + request.length_bytes;
     switch (request.kind) {
     case Kind::write: image.write(request.offset_bytes, request.data); break;
-    case Kind::allocate: image.truncate(std::max(image.size_bytes(), end)); break;
+    case Kind::allocate: image.allocate(request.offset_bytes, request.length_bytes); break;
     case Kind::discard:
         if (request.discards) {
             image.zero(request.offset_bytes, request.length_bytes);

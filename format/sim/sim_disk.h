@@ -81,7 +81,6 @@ public:
 
     const DiskLog& log() const { return log_; }
     const SparseBytes& bytes() const { return file_.bytes(); }
-    std::uint64_t taken_bytes() const { return file_.taken_bytes(); }
     std::uint64_t under_way() const { return under_way_.size(); }
 
 protected:

@@ -151,7 +151,7 @@ Stamps Workload::fresh_stamps(std::uint64_t count)
     return stamps;
 }
 
-std::string Workload::fresh_name() { return fmt::format("v{}-{}", clock_.now, ++names_); }
+std::string Workload::fresh_name() { return fmt::format("v{}", next_stamp_++); }
 
 bool Workload::still_there(VolumeId id) const
 {

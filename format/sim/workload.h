@@ -87,7 +87,6 @@ private:
     unsigned running_ = 0;
     Task* waiter_ = nullptr;
     bool stopped_ = false;
-    std::uint64_t names_ = 0;
 };
 
 // All sectors of a volume or snapshot, read through the store.
