@@ -363,7 +363,8 @@ Status Checkpoint::publish(Frozen& frozen)
     const std::vector<Extent> freed = state_.space.take_freed(frozen.generation);
     COPPICE_TRY(state_.cache.write_dirty(frozen.generation, false));
 
-    layout::Superblock superblock{};
+    auto memory = std::make_unique<layout::Superblock>();  // not on the task's stack
+    layout::Superblock& superblock = *memory;
     superblock.magic = layout::kSuperblockMagic;
     superblock.major_version = layout::kMajorVersion;
     superblock.minor_version = layout::kMinorVersion;

@@ -153,10 +153,10 @@ Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
         return fail(ErrorCode::unknown_feature,
                     "the image has features that this build can only read; open it read-only");
     }
-    auto state = std::make_unique<State>(disk, effective, opened.header, opened.superblock);
+    auto state = std::make_unique<State>(disk, effective, *opened.header, *opened.superblock);
     COPPICE_TRY(load_catalog(*state));
 
-    const layout::Superblock& superblock = opened.superblock;
+    const layout::Superblock& superblock = *opened.superblock;
     ScanStart start;
     start.start_block = state->header.journal_start;
     start.blocks = state->header.journal_blocks;

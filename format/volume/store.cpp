@@ -652,7 +652,9 @@ Status Store::create(Disk& disk, const CreateOptions& options)
         }
     }
     const Geometry geometry = geometry_for(options.volume_bytes, options.journal_bytes);
-    layout::Superblock superblock{};
+    auto superblock_memory = std::make_unique<layout::Superblock>();  // not on the task's stack
+    auto header_memory = std::make_unique<layout::ImageHeader>();
+    layout::Superblock& superblock = *superblock_memory;
     superblock.magic = layout::kSuperblockMagic;
     superblock.major_version = layout::kMajorVersion;
     superblock.minor_version = layout::kMinorVersion;
@@ -666,7 +668,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     superblock.next_version = 1;
     superblock.next_volume = 1;
     superblock.next_list = 1;
-    layout::ImageHeader header{};
+    layout::ImageHeader& header = *header_memory;
     header.magic = layout::kMagic;
     header.uuid = superblock.uuid;
     header.major_version = layout::kMajorVersion;
@@ -708,8 +710,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
         COPPICE_TRY(store.create_volume(volume));
     }
     COPPICE_TRY(store.close());
-    layout::ImageHeader written = header;
-    COPPICE_TRY(disk.write(0, {reinterpret_cast<const std::byte*>(&written), sizeof(written)}));
+    COPPICE_TRY(disk.write(0, std::as_bytes(std::span(&header, 1))));
     return disk.sync();
 }
 

@@ -13,7 +13,8 @@ namespace coppice {
 
 namespace {
 
-using Block = std::array<std::byte, kBlockBytes>;
+using Superblock = std::unique_ptr<layout::Superblock>;
+using Header = std::unique_ptr<layout::ImageHeader>;
 
 std::uint64_t seed_of(const std::array<std::uint8_t, 16>& uuid)
 {
@@ -23,31 +24,29 @@ std::uint64_t seed_of(const std::array<std::uint8_t, 16>& uuid)
 }
 
 template <typename Record>
-Block bytes_of(const Record& record)
+std::span<const std::byte> bytes_of(const Record& record)
 {
     static_assert(sizeof(Record) == kBlockBytes);
-    Block block;
-    std::memcpy(block.data(), static_cast<const void*>(&record), sizeof(record));
-    return block;
+    return std::as_bytes(std::span(&record, 1));
 }
 
 bool header_valid(const layout::ImageHeader& header)
 {
-    const Block block = bytes_of(header);
-    return header.checksum == metadata_checksum(std::span(block).subspan(8), 0);
+    return header.checksum == metadata_checksum(bytes_of(header).subspan(8), 0);
 }
 
 bool superblock_valid(const layout::Superblock& superblock)
 {
-    const Block block = bytes_of(superblock);
     return superblock.magic == layout::kSuperblockMagic &&
-           superblock.checksum == metadata_checksum(block, seed_of(superblock.uuid));
+           superblock.checksum ==
+               metadata_checksum(bytes_of(superblock), seed_of(superblock.uuid));
 }
 
 // A header with the identity and geometry that a superblock repeats.
-layout::ImageHeader header_from(const layout::Superblock& superblock)
+Header header_from(const layout::Superblock& superblock)
 {
-    layout::ImageHeader header{};
+    auto result = std::make_unique<layout::ImageHeader>();
+    layout::ImageHeader& header = *result;
     header.magic = layout::kMagic;
     header.uuid = superblock.uuid;
     header.major_version = superblock.major_version;
@@ -63,7 +62,7 @@ layout::ImageHeader header_from(const layout::Superblock& superblock)
     header.superblock_far = superblock.superblock_far;
     header.fixed_blocks = superblock.fixed_blocks;
     header.group_blocks = static_cast<std::uint32_t>(layout::kGroupBlocks);
-    return header;
+    return result;
 }
 
 // Does the geometry make sense at all? It comes from disk.
@@ -78,11 +77,12 @@ bool geometry_possible(const layout::ImageHeader& header)
            header.group_blocks == layout::kGroupBlocks && header.block_shift == kBlockShift;
 }
 
-Result<Block> read_block(Disk& disk, std::uint64_t block)
+template <typename Record>
+Result<std::unique_ptr<Record>> read_record(Disk& disk, std::uint64_t block)
 {
-    Block bytes;
-    COPPICE_TRY(disk.read(block * kBlockBytes, bytes));
-    return bytes;
+    auto record = std::make_unique<Record>();
+    COPPICE_TRY(disk.read(block * kBlockBytes, std::as_writable_bytes(std::span(record.get(), 1))));
+    return record;
 }
 
 // Refuses what this build cannot read; says whether it may write.
@@ -106,24 +106,22 @@ Result<bool> check_features(const layout::ImageHeader& header)
     return unknown_writes != 0 || header.oldest_minor_writer > layout::kMinorVersion;
 }
 
-// The newest valid superblock in the copies at `near` and `far`.
-Result<std::optional<layout::Superblock>> newest(Disk& disk, std::vector<std::uint64_t> places)
+// The newest valid superblock at these places; none if no one is valid.
+Result<Superblock> newest(Disk& disk, const std::vector<std::uint64_t>& places)
 {
-    std::optional<layout::Superblock> best;
+    Superblock best;
     for (std::uint64_t place : places) {
-        COPPICE_ASSIGN(block, read_block(disk, place));
-        layout::Superblock superblock;
-        std::memcpy(static_cast<void*>(&superblock), block.data(), sizeof(superblock));
-        if (superblock_valid(superblock) &&
-            (!best || superblock.generation > best->generation)) {
-            best = superblock;
+        COPPICE_ASSIGN(superblock, read_record<layout::Superblock>(disk, place));
+        if (superblock_valid(*superblock) &&
+            (!best || superblock->generation > best->generation)) {
+            best = std::move(superblock);
         }
     }
     return best;
 }
 
 // The header is damaged: is there a superblock that can restore it?
-Result<layout::ImageHeader> restored_header(Disk& disk)
+Result<Header> restored_header(Disk& disk)
 {
     COPPICE_ASSIGN(found, newest(disk, {layout::kSuperblockNear, layout::kSuperblockNear + 1}));
     if (!found) {
@@ -131,6 +129,16 @@ Result<layout::ImageHeader> restored_header(Disk& disk)
                     "the image header (block 0) is damaged, and so are the superblocks behind it");
     }
     return header_from(*found);
+}
+
+// Do superblock and header belong together, and is what the superblock says possible?
+bool fits(const layout::Superblock& superblock, const layout::ImageHeader& header)
+{
+    return superblock.uuid == header.uuid && superblock.fixed_blocks == header.fixed_blocks &&
+           superblock.image_blocks % layout::kGroupBlocks == 0 &&
+           superblock.image_blocks >= header.fixed_blocks &&
+           superblock.image_blocks <= layout::kMaxBlock &&
+           superblock.journal_position < header.journal_blocks;
 }
 
 }  // namespace
@@ -151,19 +159,15 @@ Geometry geometry_for(std::uint64_t volume_bytes, std::uint64_t journal_bytes)
 
 void finish_header(layout::ImageHeader& header)
 {
-    header.checksum = 0;
-    const Block block = bytes_of(header);
-    header.checksum = metadata_checksum(std::span(block).subspan(8), 0);
+    header.checksum = metadata_checksum(bytes_of(header).subspan(8), 0);
 }
 
 Status write_superblock(Disk& disk, layout::Superblock& superblock)
 {
-    Block block = bytes_of(superblock);
-    superblock.checksum = metadata_checksum(block, seed_of(superblock.uuid));
-    block = bytes_of(superblock);
+    superblock.checksum = metadata_checksum(bytes_of(superblock), seed_of(superblock.uuid));
     const std::uint64_t slot =
         obeys(Rule::alternate_slots) ? superblock.generation % layout::kSuperblockSlots : 0;
-    iovec buffer{block.data(), block.size()};
+    iovec buffer{&superblock, sizeof(superblock)};
     std::array<IoRequest, 2> requests{};
     const std::array<std::uint64_t, 2> places{superblock.superblock_near,
                                               superblock.superblock_far};
@@ -182,45 +186,40 @@ Result<Opened> find_superblock(Disk& disk)
     if (size == 0) {
         return fail(ErrorCode::not_an_image, "the file is empty, not a Coppice image");
     }
-    COPPICE_ASSIGN(block, read_block(disk, 0));
-    Opened opened{};
-    std::memcpy(static_cast<void*>(&opened.header), block.data(), sizeof(opened.header));
-    if (opened.header.magic != layout::kMagic || !header_valid(opened.header)) {
+    Opened opened;
+    COPPICE_ASSIGN(header, read_record<layout::ImageHeader>(disk, 0));
+    opened.header = std::move(header);
+    if (opened.header->magic != layout::kMagic || !header_valid(*opened.header)) {
         auto restored = restored_header(disk);
         if (!restored) {
-            if (opened.header.magic != layout::kMagic) {
+            if (opened.header->magic != layout::kMagic) {
                 return fail(ErrorCode::not_an_image, "the file is not a Coppice image");
             }
             return pass_on(restored);
         }
-        opened.header = *restored;
+        opened.header = std::move(*restored);
     }
-    COPPICE_ASSIGN(read_only, check_features(opened.header));
+    COPPICE_ASSIGN(read_only, check_features(*opened.header));
     opened.read_only = read_only;
-    if (!geometry_possible(opened.header)) {
+    if (!geometry_possible(*opened.header)) {
         return fail(ErrorCode::bad_header, "the image header describes an impossible layout");
     }
-    const std::uint64_t near = opened.header.superblock_near;
-    const std::uint64_t far = opened.header.superblock_far;
+    const std::uint64_t near = opened.header->superblock_near;
+    const std::uint64_t far = opened.header->superblock_far;
     COPPICE_ASSIGN(found, newest(disk, {near, near + 1, far, far + 1}));
     if (!found) {
         return fail(ErrorCode::bad_superblock,
                     "none of the four superblocks is valid; the image cannot be opened");
     }
-    opened.superblock = *found;
-    if (opened.superblock.uuid != opened.header.uuid ||
-        opened.superblock.fixed_blocks != opened.header.fixed_blocks ||
-        opened.superblock.image_blocks % layout::kGroupBlocks != 0 ||
-        opened.superblock.image_blocks < opened.header.fixed_blocks ||
-        opened.superblock.image_blocks > layout::kMaxBlock ||
-        opened.superblock.journal_position >= opened.header.journal_blocks) {
+    if (!fits(*found, *opened.header)) {
         return fail(ErrorCode::bad_superblock, "the superblock does not belong to this image");
     }
-    if (size < opened.superblock.image_blocks * kBlockBytes) {
+    if (size < found->image_blocks * kBlockBytes) {
         return fail(ErrorCode::truncated,
                     fmt::format("the file has {} bytes, but the image has {}; it was cut off", size,
-                                opened.superblock.image_blocks * kBlockBytes));
+                                found->image_blocks * kBlockBytes));
     }
+    opened.superblock = std::move(found);
     return opened;
 }
 

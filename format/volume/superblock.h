@@ -1,6 +1,8 @@
 // The image header and the superblocks: formatted, written, found.
 #pragma once
 
+#include <memory>
+
 #include "format/disk/disk.h"
 #include "format/layout/layout.h"
 
@@ -22,9 +24,10 @@ void finish_header(layout::ImageHeader& header);
 // Writes the superblock of a generation to both copies of its slot. Durable after a sync. (task)
 Status write_superblock(Disk& disk, layout::Superblock& superblock);
 
+// On the heap: a task has 64 KiB of stack, and these are 4 KiB each.
 struct Opened {
-    layout::ImageHeader header;
-    layout::Superblock superblock;
+    std::unique_ptr<layout::ImageHeader> header;
+    std::unique_ptr<layout::Superblock> superblock;
     bool read_only = false;  // by its features
 };
 
