@@ -11,7 +11,12 @@ build_root=$(cd "$guest_tests/.." && pwd)/build
 : "${COPPICE_DEVICE:=coppice}"
 : "${COPPICE_BIN:=$build_root/release/bin}"
 : "${COPPICE_GUESTS:=$build_root/guests}"
-export COPPICE_DEVICE COPPICE_BIN COPPICE_GUESTS
+: "${COPPICE_LBA_OPTION:=lba_size}"   # the create option of the image format for the LBA size
+export COPPICE_DEVICE COPPICE_BIN COPPICE_GUESTS COPPICE_LBA_OPTION
+
+# The kernel of a test that does not ask for one: 6.1, or what there is.
+default_kernel=6.1
+[ -s "$COPPICE_GUESTS/6.1/stamp" ] || [ ! -s "$COPPICE_GUESTS/6.12/stamp" ] || default_kernel=6.12
 
 qemu_run=()   # the words before a QEMU program's name
 case $COPPICE_DEVICE in
@@ -26,7 +31,7 @@ disk_format()    { disk_extension; }
 # Makes an empty disk. The LBA size belongs to the volume of a Coppice image, to the device of stock.
 disk_create() {  # disk_create FILE SIZE LBA_BYTES
     local options=()
-    [ "$COPPICE_DEVICE" = stock ] || options=(-o "lba_size=$3")
+    [ "$COPPICE_DEVICE" = stock ] || options=(-o "$COPPICE_LBA_OPTION=$3")
     rm -f "$1"
     "${qemu_run[@]}" qemu-img create -q -f "$(disk_format)" "${options[@]}" "$1" "$2"
 }

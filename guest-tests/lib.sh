@@ -49,6 +49,6 @@ guest() {
 
 # Disks are removed after a suite that went well; all is kept after one that did not.
 finish() {
-    if ! grep -q "^FAIL " "$COPPICE_RESULTS" 2>/dev/null; then rm -rf "$work"; fi
+    if ! grep -q "^FAIL $suite" "$COPPICE_RESULTS" 2>/dev/null; then rm -rf "$work"; fi
     exit 0
 }

@@ -35,13 +35,21 @@ check() {
 }
 
 # refuse TEST COMMAND…: the command must be refused, by an error of its own (not a signal).
-refuse() {
-    local test=$1 code; shift
+refuse() { local test=$1; shift; refuse_with . "$test" "$@"; }
+
+# refuse_with PATTERN TEST COMMAND…: … and what it says must match (extended regex, any case).
+refuse_with() {
+    local pattern=$1 test=$2 output code; shift 2
+    output=$(mktemp)
     echo "== $suite/$test must be refused: $*" >> "$commands_log"
-    "$@" >> "$commands_log" 2>&1 < /dev/null; code=$?
+    "$@" > "$output" 2>&1 < /dev/null; code=$?
+    cat "$output" >> "$commands_log"
     if [ $code = 0 ]; then fail "$test" "was not refused: $*"
     elif [ $code -ge 126 ]; then fail "$test" "ended with exit code $code: $*"
+    elif [ "$pattern" != . ] && ! grep -aqiE "$pattern" "$output"; then
+        fail "$test" "was refused, but not as '$pattern': $(tail -n 1 "$output")"
     else pass "$test"; fi
+    rm -f "$output"
 }
 
 # Devices are found by serial: their numbers change between boots.

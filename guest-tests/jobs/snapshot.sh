@@ -9,7 +9,11 @@ suite=snapshot
 . "$(dirname "$0")/lib.sh"
 serial=$1 area=$(($2 << 20)) copy=$(($3 << 20))
 device=$(namespace_of "$serial") && controller=$(controller_of "$serial") || { fail device "not there"; finish; }
-suite=snapshot-$(cat "/sys/block/${device#/dev/}/queue/logical_block_size")
+lba=$(cat "/sys/block/${device#/dev/}/queue/logical_block_size")
+suite=snapshot-$lba
+head -c "$lba" /dev/zero > /run/zeroes
+# Read from the device itself, not from the page cache, so that a second hash means something.
+hash() { dd if="$1" bs=1M count=$((area >> 20)) iflag=direct status=none | sha256sum; }
 mark() { echo "MARK $1"; read -r _; }
 
 half=$((area / 2))
@@ -34,17 +38,18 @@ else
     check read-only test "$(cat "/sys/block/${snapshot#/dev/}/ro")" = 1
     # The still half now, twice while fio goes on; then the volume changes there too.
     check still-half guest-blocks check "$snapshot" 0 $half
-    sha256sum < "$snapshot" > /run/hash-1
+    hash "$snapshot" > /run/hash-1
     check change guest-blocks fill "$device" 0 $half --generation 2
-    sha256sum < "$snapshot" > /run/hash-2
-    kill -INT $busy; wait $busy
+    hash "$snapshot" > /run/hash-2
+    kill -TERM $busy; wait $busy 2>/dev/null
     check unchanged-while-volume-changes cmp /run/hash-1 /run/hash-2
     check old-content guest-blocks check "$snapshot" 0 $half --generation 1
     check new-content guest-blocks check "$device" 0 $half --generation 2
     refuse write guest-blocks fill "$snapshot" 0 4096
-    refuse write-passthrough nvme write "$snapshot" -s 0 -c 0 -z 4096 -d /run/hash-1 -n "$id"
-    refuse write-zeroes-passthrough nvme write-zeroes "$snapshot" -s 0 -c 0 -n "$id"
-    refuse dsm-passthrough nvme dsm "$snapshot" --ad --slbs=0 --blocks=8 -n "$id"
+    refuse_with 'write.protected' write-passthrough nvme write "$snapshot" -s 0 -c 0 -z "$lba" -d /run/zeroes -n "$id"
+    refuse_with 'write.protected' write-zeroes-passthrough nvme write-zeroes "$snapshot" -s 0 -c 0 -n "$id"
+    refuse_with 'write.protected' dsm-passthrough nvme dsm "$snapshot" --ad --slbs=0 --blocks=8 -n "$id"
+    refuse_with 'write.protected' copy-onto-snapshot guest-nvme copy "$snapshot" 0 $half $half
 
     clone() { guest-nvme clone "$controller" "$id" second > /run/cloned; local code=$?; cat /run/cloned; return $code; }
     check clone clone
@@ -56,9 +61,14 @@ else
     check clone-diverged guest-blocks check "$clone" 0 $((half / 2)) --generation 3
     check clone-rest guest-blocks check "$clone" $((half / 2)) $((half / 2)) --generation 1
     check volume-untouched guest-blocks check "$device" 0 $half --generation 2
-    sha256sum < "$snapshot" > /run/hash-3
+    hash "$snapshot" > /run/hash-3
     check snapshot-untouched cmp /run/hash-1 /run/hash-3
 
+    # A range of the snapshot, cloned into the volume behind the area: Copy with a source namespace.
+    refuse copy-format-2-before-it-is-enabled guest-nvme copy "$device" 0 "$area" $half "$id"
+    check enable-copy-formats guest-nvme enable-copy-formats "$controller"
+    check copy-from-snapshot guest-nvme copy "$device" 0 "$area" $half "$id"
+    check copy-from-snapshot-content guest-blocks check "$device" "$area" $half --generation 1 --place 0
     refuse rollback-of-attached-needs-force guest-nvme rollback "$controller" 1 "$id"
     check rollback guest-nvme rollback "$controller" 1 "$id" force
     blockdev --flushbufs "$device"

@@ -74,9 +74,9 @@ int check(const Words& words) {
         done += bytes;
     }
     if (wrong == 0) return 0;
+    const unsigned long long blocks = range.length / range.unit;
     std::fprintf(stderr, "%llu of %llu blocks are not as they should be\n",
-                 static_cast<unsigned long long>(wrong),
-                 static_cast<unsigned long long>(range.length / range.unit));
+                 static_cast<unsigned long long>(wrong), blocks);
     return static_cast<int>(Exit::Wrong);
 }
 

@@ -206,6 +206,27 @@ int info(const Words& words) {
     return 0;
 }
 
+// enable-copy-formats CONTROLLER: says that this host knows Copy descriptor format 2, without which
+// a controller refuses it (Base 5.27.1.18, Host Behavior Support, CDFE at byte 4).
+int enable_copy_formats(const Words& words) {
+    const Device device(words[0]);
+    constexpr std::uint32_t host_behavior = 0x16;
+    constexpr std::size_t bytes = 512;
+    constexpr std::size_t formats_offset = 4;
+    Buffer data(bytes);
+    const auto feature = [&](std::uint8_t opcode, const char* what) {
+        std::uint32_t result = 0;
+        expect_success(nvme_admin_passthru(device.descriptor, opcode, 0, 0, 0, 0, 0, host_behavior,
+                                           0, 0, 0, 0, 0, bytes, data.data(), 0, nullptr,
+                                           timeout_ms, &result),
+                       what);
+    };
+    feature(nvme_admin_get_features, "get host behavior");
+    data.data()[formats_offset] |= std::byte{1 << 2};
+    feature(nvme_admin_set_features, "set host behavior");
+    return 0;
+}
+
 // copy NAMESPACE-DEVICE SOURCE DESTINATION LENGTH [SOURCE_NSID]: as few commands as the limits
 // allow. With a source namespace the descriptors are of format 2 (NVM command set 1.1, Copy, figure
 // of "Source Range Entries Descriptor Format 2h": SNSID at byte 0, SLBA at 8, NLB at 16).
@@ -276,6 +297,7 @@ constexpr Command commands[] = {
     {"attach", attach, 2, "CONTROLLER NSID"},
     {"detach", detach, 2, "CONTROLLER NSID"},
     {"copy", copy, 4, "NAMESPACE-DEVICE SOURCE DESTINATION LENGTH [SOURCE-NSID]   (bytes)"},
+    {"enable-copy-formats", enable_copy_formats, 1, "CONTROLLER"},
     {"snapshot-create", snapshot_create, 3, "CONTROLLER NSID NAME"},
     {"snapshot-list", snapshot_list, 2, "CONTROLLER NSID|all"},
     {"snapshot-delete", snapshot_delete, 2, "CONTROLLER SNAPSHOT"},

@@ -4,7 +4,7 @@ suite=boot-from-disk
 . "$(dirname "$0")/../lib.sh"
 for lba in 512 4096; do
     [ "$COPPICE_LEVEL" != quick ] || [ $lba = 512 ] || continue
-    host_check "make-$lba" "$guest_tests/make-boot-disk" 6.1 $lba "$work/raw" || continue
+    host_check "make-$lba" "$guest_tests/make-boot-disk" "$default_kernel" $lba "$work/raw" || continue
     host_check "convert-$lba" disk_from_raw "$work/raw" "$work/disk" $lba || continue
     count=0
     for firmware in seabios ovmf; do
