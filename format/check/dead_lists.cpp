@@ -31,8 +31,9 @@ bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findi
         const bool in_image = block >= image.fixed_blocks() && block < image.image_blocks() &&
                               length <= image.image_blocks() - block;
         const bool node = item.kind == static_cast<std::uint8_t>(layout::DeadKind::node);
-        if (length == 0 || (node && length != 1) || (!reference && !in_image)) {
-            report(Severity::corruption, fmt::format("{} blocks from there cannot be", length));
+        if (length == 0 || item.count == 0 || (node && (length != 1 || item.count != 1)) || (!reference && !in_image)) {
+            report(Severity::corruption, fmt::format("{} blocks from there, {} times, cannot be",
+                                                     length, item.count.get()));
             return;
         }
         const bool known = catalog.version(static_cast<std::uint32_t>(block)) != nullptr &&
@@ -47,7 +48,7 @@ bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findi
             return;
         }
         lists_[list].push_back(
-            {item.birth, block, length, static_cast<layout::DeadKind>(item.kind)});
+            {item.birth, block, length, static_cast<layout::DeadKind>(item.kind), item.count});
         const VersionState* version = catalog.version(owner->second.version);
         if (version == nullptr) {
             return;  // said when the catalog was read
@@ -89,15 +90,16 @@ void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records,
 {
     for (const DeadRecord& record : records) {
         if (record.kind == layout::DeadKind::range_reference) {
-            // Pieces of one reference have one key; only their sum is kept. It stands as a weight
-            // on a run of one "block", the version.
-            const auto weight = sign * static_cast<std::int64_t>(record.length);
+            // However the pieces of a reference are recorded, only their sum counts. It stands as a
+            // weight on a run of one "block", the version.
+            const auto weight = sign * static_cast<std::int64_t>(record.length * record.count);
             steps.push_back({record.kind, record.birth, record.block, weight});
             steps.push_back({record.kind, record.birth, record.block + 1, -weight});
             continue;
         }
-        steps.push_back({record.kind, record.birth, record.block, sign});
-        steps.push_back({record.kind, record.birth, record.block + record.length, -sign});
+        const auto weight = sign * static_cast<std::int64_t>(record.count);
+        steps.push_back({record.kind, record.birth, record.block, weight});
+        steps.push_back({record.kind, record.birth, record.block + record.length, -weight});
     }
 }
 

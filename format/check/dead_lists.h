@@ -18,6 +18,7 @@ struct DeadRecord {
     std::uint64_t block = 0;  // range reference: the version
     std::uint64_t length = 0;
     layout::DeadKind kind = layout::DeadKind::data;
+    std::uint64_t count = 1;  // how many times this left the version
 };
 
 class DeadLists {

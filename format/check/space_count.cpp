@@ -82,8 +82,9 @@ void SpaceCount::merge()
             continue;
         }
         if (data != 0 || nodes != 0) {
-            merged_.push_back({from, here, static_cast<std::uint32_t>(data),
-                               static_cast<std::uint32_t>(nodes)});
+            constexpr std::int64_t kMost = UINT32_MAX;
+            merged_.push_back({from, here, static_cast<std::uint32_t>(std::min(data, kMost)),
+                               static_cast<std::uint32_t>(std::min(nodes, kMost))});
         }
         from = here;
         data = data_after;

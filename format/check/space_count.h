@@ -21,7 +21,10 @@ struct UsedSegment {
 
 class SpaceCount {
 public:
-    void add_data(std::uint64_t block, std::uint64_t length) { add(block, length, 1, 0); }
+    void add_data(std::uint64_t block, std::uint64_t length, std::uint32_t times = 1)
+    {
+        add(block, length, times, 0);
+    }
     void add_node(std::uint64_t block) { add(block, 1, 0, 1); }
 
     // All segments in ascending order, none empty, neighbours different.

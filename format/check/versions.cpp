@@ -266,14 +266,13 @@ void Versions::take_pending_drops(const VersionState& version)
                 continue;
             }
             switch (record.kind) {
-            case layout::DeadKind::data: space_.add_data(record.block, record.length); break;
-            case layout::DeadKind::node:
-                for (std::uint64_t i = 0; i < record.length; ++i) {
-                    space_.add_node(record.block + i);
-                }
+            case layout::DeadKind::data:
+                space_.add_data(record.block, record.length,
+                                static_cast<std::uint32_t>(record.count));
                 break;
+            case layout::DeadKind::node: space_.add_node(record.block); break;
             case layout::DeadKind::range_reference:
-                held_[static_cast<std::uint32_t>(record.block)] += record.length;
+                held_[static_cast<std::uint32_t>(record.block)] += record.length * record.count;
                 break;
             }
         }

@@ -183,3 +183,40 @@ TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image")
     bench.close();
     bench.expect_clean();
 }
+
+TEST_CASE("deep trees, shared and cut in many places, are clean")
+{
+    Bench bench;
+    const auto seed = static_cast<unsigned>(GENERATE(1, 2, 3));
+    bench.random.seed(seed);
+    INFO("seed " << seed);
+    constexpr std::uint64_t kBlocks = 60000;
+    bench.create(kBlocks * kBlockBytes);
+    unsigned names = 0;
+    for (unsigned round = 0; round < 8; ++round) {
+        bench.tasks.run([&] {
+            // Scattered single blocks, so that no two neighbours make one item.
+            for (unsigned i = 0; i < 1500; ++i) {
+                bench.write(VolumeId(1), bench.random() % kBlocks, 1);
+            }
+            const Range hole{bench.random() % (kBlocks / 2) * kBlockBytes, 5000 * kBlockBytes};
+            REQUIRE(bench.store->deallocate(VolumeId(1), {&hole, 1}));
+            // More items than a clone copies: a range reference.
+            const CloneSource source{VolumeId(1), {0, 20000 * kBlockBytes}};
+            REQUIRE(bench.store->clone(VolumeId(1), (30000 + round * 10) * kBlockBytes,
+                                       {&source, 1}));
+            REQUIRE(bench.store->snapshot(VolumeId(1), {.name = std::to_string(++names)}));
+            REQUIRE(bench.store->checkpoint());
+            for (const VolumeInfo& volume : bench.store->volumes()) {
+                if (volume.snapshot && bench.random() % 3 == 0) {
+                    REQUIRE(bench.store->remove(volume.id));
+                }
+            }
+            REQUIRE(bench.store->flush(VolumeId(1)));
+        });
+        bench.expect_clean();
+    }
+    bench.tasks.run([&] { REQUIRE(bench.store->settle()); });
+    bench.close();
+    bench.expect_clean();
+}

@@ -1,0 +1,244 @@
+// The checker's own reading of the journal: a test for each row of FORMAT.md's table, and replayed
+// operations that collide with what is there.
+#include "coppice-catch.h"
+#include "format/check/tests/image_builder.h"
+
+using namespace coppice;
+using namespace coppice::layout;
+using coppice::test::ExampleImage;
+
+namespace {
+
+// The example with a journal. Operations write to lba 500 and up, blocks 9000 and up.
+struct JournalImage : ExampleImage {
+    JournalImage() { finish(); }
+
+    OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block)
+    {
+        OperationRecord record = write_operation(1, sequence, lba, block);
+        record.checksum = journal_data(block);
+        return record;
+    }
+};
+
+std::string texts(const CheckReport& report)
+{
+    std::string text;
+    for (const Finding& finding : report.findings) {
+        text += std::string(finding_name(finding.kind)) + ": " + finding.text + "\n";
+    }
+    return text;
+}
+
+void expect(const CheckReport& report, FindingKind kind, std::string_view part)
+{
+    INFO(texts(report));
+    REQUIRE(report.findings.size() == 1);
+    REQUIRE(finding_name(report.findings[0].kind) == finding_name(kind));
+    REQUIRE(report.findings[0].text.find(part) != std::string::npos);
+}
+
+constexpr std::uint64_t kRing = kJournalStart;
+
+}  // namespace
+
+TEST_CASE("whole commits that verify are applied")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    image.commit({image.write_one(22, 500, 9001), image.write_one(23, 501, 9002)}, {}, 1);
+    const CheckReport report = image.check();
+    INFO(texts(report));
+    REQUIRE(report.clean());
+    REQUIRE(report.journal_commits == 2);
+    REQUIRE(report.journal_operations == 3);
+}
+
+TEST_CASE("synced commits are applied without a look at their data")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    image.commit({image.write_one(22, 501, 9001)}, {}, 1);
+    image.flip(9000, 5);
+    const CheckReport report = image.check();
+    REQUIRE(report.clean());
+    REQUIRE(report.journal_commits == 2);
+}
+
+TEST_CASE("a commit whose data do not verify ends the journal")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    image.commit({image.write_one(22, 501, 9001)}, {}, 0);
+    image.commit({image.write_one(23, 502, 9002)}, {}, 1);
+    image.flip(9001, 5);
+    const CheckReport report = image.check();
+    INFO(texts(report));
+    REQUIRE(report.clean());
+    REQUIRE(report.journal_commits == 1);
+}
+
+TEST_CASE("a torn tail is no damage")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    std::vector<OperationRecord> many;
+    for (std::uint64_t i = 0; i < 100; ++i) {
+        many.push_back(image.write_one(22 + i, 501 + i, 9001 + i));
+    }
+    image.commit(many, {}, 1);
+    image.flip(kRing + GENERATE(std::uint64_t{1}, std::uint64_t{2}), 700);
+    const CheckReport report = image.check();
+    INFO(texts(report));
+    REQUIRE(report.clean());
+    REQUIRE(report.journal_commits == 1);
+}
+
+TEST_CASE("a damaged commit that was synced is corruption")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    image.commit({image.write_one(22, 501, 9001)}, {}, 1);
+    image.commit({image.write_one(23, 502, 9002)}, {}, 2);
+    image.flip(kRing + GENERATE(std::uint64_t{0}, std::uint64_t{1}), 700);
+    expect(image.check(), FindingKind::journal, "journal_damaged");
+}
+
+TEST_CASE("the superblock knows too what was synced")
+{
+    ExampleImage image;
+    image.superblock.journal_synced = 1;
+    image.finish();
+    expect(image.check(), FindingKind::journal, "journal_damaged");
+}
+
+TEST_CASE("a newer generation in the ring means a lost superblock")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0, 3);
+    expect(image.check(), FindingKind::journal, "superblock_lost");
+}
+
+TEST_CASE("blocks of another incarnation do not fit the chain")
+{
+    JournalImage image;
+    ExampleImage other;
+    other.superblock.journal_chain = 99;
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    const test::Bytes first = image.read(kRing);
+    image.commit({image.write_one(22, 501, 9001)}, {}, 0);
+    // The first commit written anew, with another operation: the second continues the old one.
+    JournalImage again;
+    again.commit({again.write_one(21, 700, 9005)}, {}, 0);
+    again.write(kRing + 1, image.read(kRing + 1));
+    again.journal_data(9001);
+    const CheckReport report = again.check();
+    INFO(texts(report));
+    REQUIRE(report.clean());
+    REQUIRE(report.journal_commits == 1);
+}
+
+TEST_CASE("operations with impossible fields are bad records")
+{
+    JournalImage image;
+    OperationRecord record = image.write_one(21, 500, 9000);
+    switch (GENERATE(range(0, 9))) {
+    case 0: record.type = 0; break;
+    case 1: record.type = 12; break;
+    case 2: record.length = 0; break;
+    case 3: record.length = 2; break;  // without its second checksum
+    case 4: record.block = 5; break;
+    case 5: record.block = ~std::uint64_t{0}; break;
+    case 6: record.flags = kOperationContinues; break;
+    case 7: record.payload_bytes = 4, record.payload_offset = 8000; break;
+    default: record.lba = ~std::uint64_t{0}; break;
+    }
+    image.commit({record}, {}, 1);
+    expect(image.check(), FindingKind::journal_record, "bad_record");
+}
+
+TEST_CASE("operations that the superblock contains are not applied again")
+{
+    JournalImage image;
+    // Block 8192 is in use: applied, it would collide.
+    OperationRecord record = image.write_operation(1, 20, 500, test::kFirstData);
+    image.commit({record, image.write_one(21, 500, 9000)}, {}, 1);
+    const CheckReport report = image.check();
+    INFO(texts(report));
+    REQUIRE(report.clean());
+    REQUIRE(report.journal_operations == 1);
+}
+
+TEST_CASE("replayed data in blocks that something else uses are corruption")
+{
+    JournalImage image;
+    SECTION("of the trees")
+    {
+        OperationRecord record = image.write_operation(1, 21, 500, image.old_data);
+        image.commit({record}, {}, 1);
+        expect(image.check(), FindingKind::replay, "the trees use some");
+    }
+    SECTION("of another operation")
+    {
+        image.commit({image.write_one(21, 500, 9000), image.write_one(22, 501, 9000)}, {}, 1);
+        expect(image.check(), FindingKind::replay, "another operation's data");
+    }
+    SECTION("behind the file")
+    {
+        image.commit({image.write_operation(1, 21, 500, test::kImageBlocks + 5)}, {}, 1);
+        expect(image.check(), FindingKind::replay, "behind the end of the file");
+    }
+    SECTION("of an operation that was overwritten since: allowed")
+    {
+        image.commit({image.write_one(21, 500, 9000), image.write_one(22, 500, 9001),
+                      image.write_one(23, 501, 9000)}, {}, 1);
+        const CheckReport report = image.check();
+        INFO(texts(report));
+        REQUIRE(report.clean());
+    }
+    SECTION("of a snapshot of what was overwritten since: not allowed")
+    {
+        OperationRecord snapshot{};
+        snapshot.type = static_cast<std::uint8_t>(OperationType::snapshot);
+        snapshot.volume = 1;
+        snapshot.sequence = 22;
+        snapshot.block = 11;
+        snapshot.payload_bytes = sizeof(VolumeRecord);
+        VolumeRecord payload = image.snapshot_record;
+        image.commit({image.write_one(21, 500, 9000), snapshot, image.write_one(23, 500, 9001),
+                      image.write_one(24, 501, 9000)}, test::bytes_of(payload), 1);
+        expect(image.check(), FindingKind::replay, "another operation's data");
+    }
+    SECTION("of a range clone of what was overwritten since: not allowed")
+    {
+        OperationRecord clone{};
+        clone.type = static_cast<std::uint8_t>(OperationType::clone);
+        clone.volume = 1;
+        clone.sequence = 22;
+        clone.lba = 600;
+        clone.length = 10;
+        clone.source_volume = 1;
+        clone.source_lba = 495;
+        image.commit({image.write_one(21, 500, 9000), clone, image.write_one(23, 500, 9001),
+                      image.write_one(24, 501, 9000)}, {}, 1);
+        expect(image.check(), FindingKind::replay, "another operation's data");
+    }
+}
+
+TEST_CASE("operations on volumes that do not exist, or on snapshots, are corruption")
+{
+    JournalImage image;
+    OperationRecord record = image.write_one(21, 500, 9000);
+    record.volume = GENERATE(2U, 8U);
+    image.commit({record}, {}, 1);
+    const CheckReport report = image.check();
+    REQUIRE(report.corruptions == 1);
+    REQUIRE(report.findings[0].kind == FindingKind::replay);
+}
+
+TEST_CASE("writes behind the end of their volume are corruption")
+{
+    JournalImage image;
+    image.commit({image.write_one(21, 1000, 9000)}, {}, 1);
+    expect(image.check(), FindingKind::replay, "behind the volume");
+}
