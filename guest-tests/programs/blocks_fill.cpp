@@ -64,10 +64,10 @@ int check(const Words& words) {
                               (zero ? found.generation == never_written
                                     : found.generation == range.generation && found.place == place);
             if (good) continue;
+            const unsigned long long where = range.offset + done + at;
             if (++wrong <= 5)
                 std::fprintf(stderr, "block at %llu: %s, written for %llu as generation %llu\n",
-                             static_cast<unsigned long long>(range.offset + done + at),
-                             found.whole ? "whole" : "damaged",
+                             where, found.whole ? "whole" : "damaged",
                              static_cast<unsigned long long>(found.place),
                              static_cast<unsigned long long>(found.generation));
         }
