@@ -8,10 +8,17 @@
 #include "qemu/osdep.h"
 
 #include "block/block_int.h"
+#include "block/snapshot.h"
 #include "qapi/error.h"
+#include "qemu/coroutine.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/iov.h"
 #include "qemu/main-loop.h"
+#include "qemu/memalign.h"
 #include "qemu/module.h"
 #include "qemu/option.h"
+#include "qemu/units.h"
 
 #if __has_include("qobject/qdict.h") /* since 10.0 */
 #include "qobject/qdict.h"
@@ -53,6 +60,25 @@ typedef Property CoppiceProperty;
 #define GRAPH_UNLOCKED
 #define GRAPH_RDLOCK_GUARD_MAINLOOP() ((void)0)
 #define GRAPH_RDLOCK_GUARD() ((void)0)
+#endif
+
+/* Calls into the block layer from a coroutine, by the names of the version. */
+#if COPPICE_QEMU_AT_LEAST(8, 0)
+#define COPPICE_GETLENGTH bdrv_co_getlength
+#define COPPICE_BLOCK_STATUS bdrv_co_block_status_above
+#define COPPICE_CREATE_FILE bdrv_co_create_file
+#define COPPICE_OPEN_NODE bdrv_co_open
+#define COPPICE_BLK_NEW_WITH_BS blk_co_new_with_bs
+#define COPPICE_BLK_UNREF blk_co_unref
+#define COPPICE_BDRV_UNREF bdrv_co_unref
+#else
+#define COPPICE_GETLENGTH bdrv_getlength
+#define COPPICE_BLOCK_STATUS bdrv_block_status_above
+#define COPPICE_CREATE_FILE bdrv_create_file
+#define COPPICE_OPEN_NODE bdrv_open
+#define COPPICE_BLK_NEW_WITH_BS blk_new_with_bs
+#define COPPICE_BLK_UNREF blk_unref
+#define COPPICE_BDRV_UNREF bdrv_unref
 #endif
 
 /* Block driver members that became coroutines and were renamed for it. The functions behind them

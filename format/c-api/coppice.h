@@ -1,7 +1,11 @@
 /* The C boundary of the store: what the QEMU modules call, and the ports that they provide.
+ *
+ *   QEMU module --coppice_*--> store --struct coppice_ports--> QEMU module
+ *
  * Errors are negative errno values; where a message helps, it comes back in struct coppice_error.
  * Everything happens on one thread at a time (the block node's AioContext). Calls marked "task"
- * may give way and must be made from a task that the ports know (in QEMU: a coroutine). */
+ * may give way and must be made from a task that the ports know (in QEMU: a coroutine). No C++
+ * exception leaves here: what is not an error value (no memory) ends the process. */
 #pragma once
 
 #include <stdbool.h>
@@ -31,6 +35,7 @@ enum coppice_io_kind {
     COPPICE_IO_TRUNCATE, /* set the length to offset */
 };
 
+/* Lives until coppice_io_complete has been called for it. */
 struct coppice_io {
     enum coppice_io_kind kind;
     uint64_t offset;
@@ -38,22 +43,23 @@ struct coppice_io {
     const struct iovec *iov;
     size_t iov_count;
     void *cookie; /* the store's */
+    void *port;   /* the port's own */
 };
 
 struct coppice_ports {
     void *opaque;
-    /* Starts one request; coppice_io_complete is called for it exactly once, from the same
-     * thread, at once or later. */
-    void (*io)(void *opaque, const struct coppice_io *request);
+    /* Starts one request; coppice_io_complete is called for it exactly once, on the same thread,
+     * never from inside this call. */
+    void (*io)(void *opaque, struct coppice_io *request);
     int64_t (*size)(void *opaque); /* length of the file in bytes or -errno (task) */
     bool read_only;
-    /* Tasks. spawn: runs body(arg) as a new task, not before the caller gives way. */
-    void (*spawn)(void *opaque, void (*body)(void *arg), void *arg);
-    void *(*current)(void *opaque);
-    void (*suspend)(void *opaque);
-    void (*wake)(void *opaque, void *task);
-    void (*yield)(void *opaque);
-    uint64_t (*now_ns)(void *opaque);
+    /* Tasks. None of these runs another task from inside the call, but for suspend and yield. */
+    void (*spawn)(void *opaque, void (*body)(void *arg), void *arg); /* body(arg) as a new task */
+    void *(*current)(void *opaque); /* the running task */
+    void (*suspend)(void *opaque);  /* until wake is called for the running task */
+    void (*wake)(void *opaque, void *task); /* called once for each suspend, never before it */
+    void (*yield)(void *opaque);            /* lets the event loop and other tasks run once */
+    uint64_t (*now_ns)(void *opaque);       /* never goes back */
     uint64_t (*unix_ns)(void *opaque);
 };
 
