@@ -113,7 +113,7 @@ bool Machine::step()
         controller->poll();
         return true;
     }
-    return store.complete_one(random) || tasks.run_one();
+    return store.complete_one(random) || tasks.run_one() || (elsewhere && elsewhere());
 }
 
 void Machine::run()

@@ -332,6 +332,7 @@ public:
         controller->write_register(offset, value, 4);
     }
 
+    std::function<bool()> elsewhere;  // a further source of work: true if it did something
     // Lets everything happen that can.
     void run();
     bool step();

@@ -22,6 +22,8 @@ public:
           machine_(std::array{GuestManage::off, GuestManage::own, GuestManage::all}[seed % 3], seed)
     {
         scratch_ = machine_.pages.take(300);
+        kept_ = machine_.pages.take(4);
+        keep_structures();
         low_ = machine_.pages.next();
         bring_up();
     }
@@ -119,6 +121,79 @@ private:
         }
     }
 
+    // Arguments that a sane host would give, most of the time.
+    void shape_admin(SubmissionEntry& entry)
+    {
+        static constexpr std::uint32_t kCns[] = {0, 1, 2, 3, 6, 8, 0x10, 0x11, 0x12, 0x13, 0x1c};
+        static constexpr std::uint32_t kPages[] = {0, 1, 2, 3, 4, 5, 0x12, 0x13};
+        static constexpr std::uint32_t kFeatures[] = {1, 2, 4, 5, 6, 7, 8, 9, 0xa, 0xb, 0xe, 0x16};
+        entry.cdw10 = static_cast<std::uint32_t>(random_());
+        entry.cdw11 = chance(50) ? below(5) : static_cast<std::uint32_t>(random_());
+        if (chance(10)) {
+            return;
+        }
+        entry.cdw11 = 0;
+        switch (static_cast<AdminOpcode>(entry.opcode)) {
+        case AdminOpcode::identify: entry.cdw10 = kCns[below(std::size(kCns))]; break;
+        case AdminOpcode::get_log_page:
+            entry.cdw10 = kPages[below(std::size(kPages))] | below(2) << 15 | below(300) << 16;
+            entry.cdw12 = 4 * below(40);
+            entry.nsid = kNsidAll;
+            break;
+        case AdminOpcode::set_features:
+        case AdminOpcode::get_features:
+            entry.cdw10 = kFeatures[below(std::size(kFeatures))] | below(4) << 8;
+            entry.cdw11 = below(0x200);
+            entry.nsid = chance(80) ? 0 : entry.nsid.get();
+            break;
+        case AdminOpcode::abort: entry.cdw10 = below(200) << 16; break;
+        case AdminOpcode::namespace_management:
+            entry.cdw10 = below(2);
+            entry.prp1 = kept_ + 2 * kPageBytes;
+            break;
+        case AdminOpcode::namespace_attachment:
+            entry.cdw10 = below(2);
+            entry.prp1 = kept_ + kPageBytes;
+            break;
+        case AdminOpcode::snapshot_create:
+        case AdminOpcode::clone: {
+            NameData name;
+            name.name[0] = static_cast<char>('a' + below(26));
+            name.name[1] = static_cast<char>('a' + below(26));
+            machine_.put(kept_, name);
+            entry.prp1 = kept_;
+            break;
+        }
+        case AdminOpcode::snapshot_list: entry.cdw10 = 15 + below(1000); break;
+        case AdminOpcode::rollback:
+            entry.cdw10 = below(12);
+            entry.cdw11 = below(2);
+            break;
+        default: break;  // no arguments
+        }
+    }
+
+    // Data structures that stay as they are: a name, a controller list, a namespace to make, and
+    // ranges to copy.
+    void keep_structures()
+    {
+        ControllerList list;
+        list.count = 1;
+        machine_.put(kept_ + kPageBytes, list);
+        IdentifyNamespace wanted;
+        wanted.nsze = 64;
+        wanted.ncap = 64;
+        wanted.flbas = 1;
+        machine_.put(kept_ + 2 * kPageBytes, wanted);
+        for (unsigned i = 0; i < kPageBytes / sizeof(CopyRange); ++i) {
+            CopyRange range;
+            range.source_nsid = 1 + below(2);
+            range.start_lba = below(1000);
+            range.blocks_z = static_cast<std::uint16_t>(below(4));
+            machine_.put(kept_ + 3 * kPageBytes + i * sizeof(CopyRange), range);
+        }
+    }
+
     SubmissionEntry entry(bool admin)
     {
         static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x0d,
@@ -136,20 +211,30 @@ private:
             entry.opcode = 0x06;
         }
         entry.flags = chance(2) ? static_cast<std::uint8_t>(random_()) : std::uint8_t{0};
-        entry.nsid = chance(90) ? below(8) : (chance(50) ? kNsidAll : static_cast<std::uint32_t>(random_()));
+        entry.nsid = chance(80)   ? 1 + below(2)
+                     : chance(60) ? below(12)
+                                  : (chance(50) ? kNsidAll : static_cast<std::uint32_t>(random_()));
+        if (admin) {
+            entry.nsid = chance(60) ? 1 + below(12) : entry.nsid.get();
+        }
         entry.prp1 = address();
         entry.prp2 = address();
         const auto number = [&](unsigned usual) {
             return chance(85) ? below(usual) : static_cast<std::uint32_t>(random_());
         };
-        entry.cdw10 = number(admin ? 32 : 1100);
-        if (admin && chance(50)) {
-            entry.cdw10 = entry.cdw10 | below(1024) << 16;
-        }
-        entry.cdw11 = number(5) & (admin ? ~0U : (chance(95) ? 4U : ~0U));
-        entry.cdw12 = number(300);
         entry.cdw13 = number(2);
         entry.cdw14 = number(2);
+        if (admin) {
+            shape_admin(entry);
+        } else {
+            const auto opcode = static_cast<IoOpcode>(entry.opcode);
+            entry.cdw10 = number(opcode == IoOpcode::dataset_management ? 8 : 1100);
+            entry.cdw11 = opcode == IoOpcode::dataset_management ? 4 : (chance(97) ? 0 : number(9));
+            entry.cdw12 = chance(80) ? below(3) : number(300);
+            if (opcode == IoOpcode::copy && chance(70)) {
+                entry.prp1 = kept_ + 3 * kPageBytes;
+            }
+        }
         return entry;
     }
 
@@ -259,6 +344,7 @@ private:
     std::mt19937 random_;
     Machine machine_;
     std::uint64_t scratch_ = 0;
+    std::uint64_t kept_ = 0;
     std::uint64_t low_ = 0;
     std::vector<DriverQueue> queues_;
     std::array<std::set<std::uint16_t>, kQueues + 1> outstanding_;
