@@ -69,11 +69,7 @@ Status ChecksumTable::update(std::uint64_t chunk, const Change& change,
         }
         item.chunk = chunk;
         edit(item);
-        if (item.present == 0) {
-            tree_.erase(root_, key, change);
-        } else {
-            tree_.insert(root_, reinterpret_cast<const std::byte*>(&item), change);
-        }
+        tree_.insert(root_, reinterpret_cast<const std::byte*>(&item), change);
         return {};
     }
 }
@@ -100,24 +96,6 @@ Status ChecksumTable::write(Generation generation, Sequence sequence)
         }));
     }
     pending.clear();
-    return {};
-}
-
-Status ChecksumTable::clear(Generation generation, Sequence sequence, const Extent& extent)
-{
-    const Change change{space_, generation, sequence, Sequence(), ListId()};
-    const std::uint64_t end = extent.block.value + extent.length;
-    for (std::uint64_t block = extent.block.value; block < end;) {
-        const std::uint64_t chunk = block / kPerItem;
-        const std::uint64_t chunk_end = std::min(end, (chunk + 1) * kPerItem);
-        COPPICE_TRY(update(chunk, change, [&](layout::ChecksumItem& item) {
-            for (std::uint64_t i = block; i < chunk_end; ++i) {
-                item.present = item.present & ~(std::uint32_t{1} << (i % kPerItem));
-                item.values[i % kPerItem] = 0;
-            }
-        }));
-        block = chunk_end;
-    }
     return {};
 }
 

@@ -28,8 +28,6 @@ public:
 
     // Moves the checksums of a generation into the tree. (task)
     Status write(Generation generation, Sequence sequence);
-    // These blocks are free in the tree of the generation. (task)
-    Status clear(Generation generation, Sequence sequence, const Extent& extent);
 
     std::uint64_t pending_chunks() const { return pending_[0].size() + pending_[1].size(); }
     const NodeRef& root() const { return root_; }

@@ -154,7 +154,6 @@ Status Checkpoint::count_space(Frozen& frozen)
     COPPICE_TRY(state_.checksums.write(frozen.generation, frozen.sequence));
     for (const Extent& extent : freed) {
         state_.space.free_data(frozen.generation, extent);
-        COPPICE_TRY(state_.checksums.clear(frozen.generation, frozen.sequence, extent));
     }
     return {};
 }
