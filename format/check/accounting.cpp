@@ -6,8 +6,7 @@
 namespace coppice::checker {
 
 void Accounting::tree_finding(Severity severity, FindingKind kind, std::string_view tree,
-                              std::uint64_t block, std::uint64_t blocks, std::string text)
-{
+                              std::uint64_t block, std::uint64_t blocks, std::string text) {
     findings_.add({.severity = severity,
                    .kind = kind,
                    .text = fmt::format("{}: {}", tree, text),
@@ -17,8 +16,7 @@ void Accounting::tree_finding(Severity severity, FindingKind kind, std::string_v
 }
 
 void Accounting::problem(FindingKind kind, std::uint64_t start, std::uint64_t end,
-                         std::string what)
-{
+                         std::string what) {
     if (!problems_.empty() && problems_.back().kind == kind && problems_.back().end == start &&
         problems_.back().what == what) {
         problems_.back().end = end;
@@ -28,13 +26,12 @@ void Accounting::problem(FindingKind kind, std::uint64_t start, std::uint64_t en
     if (problems_.size() < findings_.limit()) {
         problems_.push_back({kind, start, end, std::move(what)});
     } else {
-        findings_.add({.kind = kind, .text = std::move(what), .block = start,
-                       .blocks = end - start});
+        findings_.add(
+            {.kind = kind, .text = std::move(what), .block = start, .blocks = end - start});
     }
 }
 
-void Accounting::run(bool complete, Versions& versions)
-{
+void Accounting::run(bool complete, Versions& versions) {
     complete_ = complete;
     for (const UsedSegment& segment : space_.segments()) {
         if (segment.data == 0) {
@@ -59,8 +56,7 @@ void Accounting::run(bool complete, Versions& versions)
 
 // ---- References ---------------------------------------------------------------------------
 
-void Accounting::walk_references()
-{
+void Accounting::walk_references() {
     findings_.progress("references", 0, 0);
     const bool read = walk_.walk(
         {.shape = &shape_of(layout::TreeKind::references), .tree = "references"},
@@ -70,8 +66,7 @@ void Accounting::walk_references()
     complete_ = complete_ && read;
 }
 
-void Accounting::check_reference(const layout::ReferenceItem& item)
-{
+void Accounting::check_reference(const layout::ReferenceItem& item) {
     const std::uint64_t start = item.block;
     const std::uint64_t length = item.length;
     const bool inside = start >= image_.fixed_blocks() && start < image_.image_blocks() &&
@@ -80,7 +75,8 @@ void Accounting::check_reference(const layout::ReferenceItem& item)
         tree_finding(Severity::corruption, FindingKind::reference_count, "references", start,
                      length,
                      fmt::format("the item at block {} says {} more references for {} blocks, "
-                                 "which cannot be", start, item.extra.get(), length));
+                                 "which cannot be",
+                                 start, item.extra.get(), length));
         return;
     }
     if (!references_.empty() && references_.back().end > start) {
@@ -91,8 +87,7 @@ void Accounting::check_reference(const layout::ReferenceItem& item)
     references_.push_back({start, start + length, item.extra});
 }
 
-void Accounting::compare_references()
-{
+void Accounting::compare_references() {
     // Where the number of users, or the number recorded, changes.
     struct Step {
         std::uint64_t block;
@@ -131,15 +126,15 @@ void Accounting::compare_references()
             tree_finding(Severity::leak, FindingKind::reference_count, "references", start,
                          end - start,
                          fmt::format("blocks {} to {} count {} extra references, but have {}: they "
-                                     "are never given back", start, end - 1, recorded, users));
+                                     "are never given back",
+                                     start, end - 1, recorded, users));
         }
     }
 }
 
 // ---- Free space and totals ----------------------------------------------------------------
 
-void Accounting::judge_segment(const UsedSegment& segment)
-{
+void Accounting::judge_segment(const UsedSegment& segment) {
     CheckReport& report = findings_.report();
     const std::uint64_t blocks = segment.end - segment.start;
     report.data_blocks += segment.data > 0 ? blocks : 0;
@@ -151,15 +146,14 @@ void Accounting::judge_segment(const UsedSegment& segment)
     judge_groups(segment);
 }
 
-void Accounting::judge_groups(const UsedSegment& segment)
-{
+void Accounting::judge_groups(const UsedSegment& segment) {
     const std::uint64_t first = segment.start / layout::kGroupBlocks;
     const std::uint64_t last = (segment.end - 1) / layout::kGroupBlocks;
     if (segment.data > 0) {
         const auto group = metadata_groups_.lower_bound(first);
         if (group != metadata_groups_.end() && *group <= last) {
-            tree_finding(Severity::corruption, FindingKind::free_space, "free space",
-                         segment.start, segment.end - segment.start,
+            tree_finding(Severity::corruption, FindingKind::free_space, "free space", segment.start,
+                         segment.end - segment.start,
                          fmt::format("blocks {} to {} hold data, but block group {} is for nodes",
                                      segment.start, segment.end - 1, *group));
         }
@@ -170,15 +164,15 @@ void Accounting::judge_groups(const UsedSegment& segment)
                 tree_finding(Severity::corruption, FindingKind::free_space, "free space",
                              segment.start, segment.end - segment.start,
                              fmt::format("blocks {} to {} hold nodes, but block group {} is for "
-                                         "data", segment.start, segment.end - 1, group));
+                                         "data",
+                                         segment.start, segment.end - 1, group));
                 break;
             }
         }
     }
 }
 
-void Accounting::compare_space()
-{
+void Accounting::compare_space() {
     const std::span<const UsedSegment> used = space_.segments();
     for (const UsedSegment& segment : used) {
         judge_segment(segment);
@@ -207,7 +201,8 @@ void Accounting::compare_space()
                 tree_finding(Severity::corruption, FindingKind::used_but_free, "free space", place,
                              both - place,
                              fmt::format("blocks {} to {} hold tree nodes and are free: they would "
-                                         "be overwritten", place, both - 1));
+                                         "be overwritten",
+                                         place, both - 1));
             }
             place = both;
         } else if (used_from == place || free_from == place) {
@@ -218,18 +213,16 @@ void Accounting::compare_space()
             const std::uint64_t stop = std::min({used_from, free_from, end});
             report.leaked_blocks += stop - place;
             if (complete_) {
-                tree_finding(Severity::leak, FindingKind::leaked, "free space", place,
-                             stop - place,
-                             fmt::format("blocks {} to {} are neither used nor free", place,
-                                         stop - 1));
+                tree_finding(
+                    Severity::leak, FindingKind::leaked, "free space", place, stop - place,
+                    fmt::format("blocks {} to {} are neither used nor free", place, stop - 1));
             }
             place = stop;
         }
     }
 }
 
-void Accounting::check_totals()
-{
+void Accounting::check_totals() {
     CheckReport& report = findings_.report();
     const layout::Superblock& superblock = image_.superblock();
     for (const BlockRange& range : free_) {
@@ -249,8 +242,8 @@ void Accounting::check_totals()
         findings_.add({.severity = Severity::corruption,
                        .kind = FindingKind::space_counts,
                        .text = fmt::format("the superblock's fixed, data, node and free blocks add "
-                                           "up to {}, not to the image's {}", sum,
-                                           superblock.image_blocks.get())});
+                                           "up to {}, not to the image's {}",
+                                           sum, superblock.image_blocks.get())});
     }
     if (!complete_) {
         report.leaked_blocks = 0;
@@ -263,8 +256,7 @@ void Accounting::check_totals()
 
 // ---- Whose blocks they are ----------------------------------------------------------------
 
-void Accounting::attribute(Versions& versions)
-{
+void Accounting::attribute(Versions& versions) {
     if (problems_.empty()) {
         return;
     }
@@ -314,16 +306,16 @@ void Accounting::attribute(Versions& versions)
         if (found.count > kNamed) {
             found.text += fmt::format(" and {} more places", found.count - kNamed);
         }
-        findings_.add({.severity = Severity::corruption,
-                       .kind = entry.kind,
-                       .text = fmt::format("blocks {} to {}: {}; {}", entry.start, entry.end - 1,
-                                           entry.what,
-                                           found.text.empty() ? "no map has them" : found.text),
-                       .block = entry.start,
-                       .blocks = entry.end - entry.start,
-                       .volume = found.volume,
-                       .lba = found.lba,
-                       .lba_blocks = found.blocks});
+        findings_.add(
+            {.severity = Severity::corruption,
+             .kind = entry.kind,
+             .text = fmt::format("blocks {} to {}: {}; {}", entry.start, entry.end - 1, entry.what,
+                                 found.text.empty() ? "no map has them" : found.text),
+             .block = entry.start,
+             .blocks = entry.end - entry.start,
+             .volume = found.volume,
+             .lba = found.lba,
+             .lba_blocks = found.blocks});
     }
 }
 

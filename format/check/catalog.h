@@ -1,8 +1,8 @@
 // Volumes, versions and dead lists as the catalog tells them, whether they fit together, and what
 // state each removed version is in.
 //
-// A version whose removal has begun (a range operation says so) is not simply there: part of what it
-// alone owned may be free already. FORMAT.md section 3 makes two cases of it:
+// A version whose removal has begun (a range operation says so) is not simply there: part of what
+// it alone owned may be free already. FORMAT.md section 3 makes two cases of it:
 //   merging   one child: nothing needs its map any more. What it owned is what its child
 //             still has, and what the child's lists still name. It is passed over: the child counts
 //             as a child of the next version that stands (`effective_parent`), with both lists.
@@ -27,8 +27,8 @@ struct VolumeState {
 
 struct VersionState {
     layout::VersionRecord record{};
-    std::string name;          // for messages: "volume 'main'", "snapshot 'a' of volume 'main'"
-    std::uint64_t lba_end = 0; // of the volume that shows it
+    std::string name;           // for messages: "volume 'main'", "snapshot 'a' of volume 'main'"
+    std::uint64_t lba_end = 0;  // of the volume that shows it
     std::vector<std::uint64_t> lists;
     std::vector<std::uint32_t> children;
 
@@ -49,7 +49,7 @@ struct ListState {
 };
 
 class Catalog {
-public:
+  public:
     // Reads and checks catalog and range operations. False: part of them could not be read.
     bool load(Image& image, TreeWalk& walk, Findings& findings);
 
@@ -66,7 +66,7 @@ public:
     // Nothing in this version's map is younger.
     std::uint64_t birth_limit(const VersionState& version) const;
 
-private:
+  private:
     void add_item(const layout::CatalogItem& item);
     void add_range_operation(const layout::RangeOperationItem& item);
     void bad(std::string text);

@@ -5,8 +5,7 @@
 
 namespace coppice {
 
-Result<CheckReport> check(Disk& disk, const CheckOptions& options)
-{
+Result<CheckReport> check(Disk& disk, const CheckOptions& options) {
     using namespace checker;
 
     CheckReport report;

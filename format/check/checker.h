@@ -40,8 +40,8 @@ struct CheckProgress {
 };
 
 struct CheckOptions {
-    bool verify_data = false;  // read every data block and compare its checksum
-    bool replay = true;        // apply the operations of the journal to a model
+    bool verify_data = false;      // read every data block and compare its checksum
+    bool replay = true;            // apply the operations of the journal to a model
     unsigned max_findings = 1000;  // further ones are counted, not kept
     std::function<void(const Finding&)> on_finding = {};
     std::function<void(const CheckProgress&)> on_progress = {};
@@ -55,7 +55,7 @@ struct CheckReport {
 
     std::uint64_t generation = 0;
     std::uint64_t sequence = 0;
-    std::uint64_t volumes = 0;    // snapshots are counted apart
+    std::uint64_t volumes = 0;  // snapshots are counted apart
     std::uint64_t snapshots = 0;
     std::uint64_t versions = 0;
     std::uint64_t image_blocks = 0;

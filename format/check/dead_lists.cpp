@@ -6,8 +6,7 @@
 
 namespace coppice::checker {
 
-bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findings& findings)
-{
+bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findings& findings) {
     const auto add = [&](const layout::DeadItem& item) {
         const std::uint64_t list = item.list;
         const auto report = [&](Severity severity, std::string text) {
@@ -31,13 +30,14 @@ bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findi
         const bool in_image = block >= image.fixed_blocks() && block < image.image_blocks() &&
                               length <= image.image_blocks() - block;
         const bool node = item.kind == static_cast<std::uint8_t>(layout::DeadKind::node);
-        if (length == 0 || item.count == 0 || (node && (length != 1 || item.count != 1)) || (!reference && !in_image)) {
+        if (length == 0 || item.count == 0 || (node && (length != 1 || item.count != 1)) ||
+            (!reference && !in_image)) {
             report(Severity::corruption, fmt::format("{} blocks from there, {} times, cannot be",
                                                      length, item.count.get()));
             return;
         }
-        const bool known = catalog.version(static_cast<std::uint32_t>(block)) != nullptr &&
-                           block <= UINT32_MAX;
+        const bool known =
+            catalog.version(static_cast<std::uint32_t>(block)) != nullptr && block <= UINT32_MAX;
         if (reference && !known) {
             report(Severity::corruption, "it refers to a version that does not exist");
             return;
@@ -67,8 +67,7 @@ bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findi
                      });
 }
 
-const std::vector<DeadRecord>& DeadLists::of(std::uint64_t list) const
-{
+const std::vector<DeadRecord>& DeadLists::of(std::uint64_t list) const {
     static const std::vector<DeadRecord> none;
     const auto found = lists_.find(list);
     return found == lists_.end() ? none : found->second;
@@ -84,10 +83,12 @@ struct Step {
     std::int64_t balance;  // expected minus recorded
 };
 
-auto line_of(const Step& step) { return std::tie(step.kind, step.birth); }
+auto line_of(const Step& step) {
+    return std::tie(step.kind, step.birth);
+}
 
-void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records, std::int64_t sign)
-{
+void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records,
+               std::int64_t sign) {
     for (const DeadRecord& record : records) {
         if (record.kind == layout::DeadKind::range_reference) {
             // However the pieces of a reference are recorded, only their sum counts. It stands as a
@@ -106,8 +107,7 @@ void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records,
 }  // namespace
 
 std::vector<DeadDifference> compare_dead(const std::vector<DeadRecord>& expected,
-                                         const std::vector<DeadRecord>& actual)
-{
+                                         const std::vector<DeadRecord>& actual) {
     std::vector<Step> steps;
     steps.reserve(2 * (expected.size() + actual.size()));
     add_steps(steps, expected, 1);

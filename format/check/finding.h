@@ -47,12 +47,12 @@ std::string_view finding_name(FindingKind kind);
 struct Finding {
     Severity severity = Severity::corruption;
     FindingKind kind = FindingKind::header;
-    std::string text;            // one sentence that names the place and what is lost
-    std::string tree = {};       // "" when it is about no tree
-    std::uint64_t block = 0;     // of the image; `blocks` from here; 0 blocks: no place
+    std::string text;         // one sentence that names the place and what is lost
+    std::string tree = {};    // "" when it is about no tree
+    std::uint64_t block = 0;  // of the image; `blocks` from here; 0 blocks: no place
     std::uint64_t blocks = 0;
-    std::string volume = {};     // "" when no volume is touched
-    std::uint64_t lba = 0;       // `lba_blocks` blocks of 4 KiB of the volume from here
+    std::string volume = {};  // "" when no volume is touched
+    std::uint64_t lba = 0;    // `lba_blocks` blocks of 4 KiB of the volume from here
     std::uint64_t lba_blocks = 0;
 };
 

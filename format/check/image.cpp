@@ -12,8 +12,7 @@ namespace {
 // Reads of a large range are cut into pieces of this size.
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 
-std::string places_text(const layout::Superblock& superblock)
-{
+std::string places_text(const layout::Superblock& superblock) {
     const std::uint64_t journal = superblock.journal_blocks;
     const std::uint64_t start = superblock.journal_start;
     if (journal < layout::kMinJournalBlocks || journal > layout::kMaxJournalBlocks) {
@@ -38,20 +37,17 @@ std::string places_text(const layout::Superblock& superblock)
 
 }  // namespace
 
-bool Block::is_zero() const
-{
+bool Block::is_zero() const {
     return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
-std::uint64_t seed_of(const std::array<std::uint8_t, 16>& uuid)
-{
+std::uint64_t seed_of(const std::array<std::uint8_t, 16>& uuid) {
     Le64 seed;
     std::memcpy(static_cast<void*>(&seed), uuid.data(), sizeof(seed));
     return seed;
 }
 
-Status Image::read_blocks(std::uint64_t block, std::span<std::byte> into)
-{
+Status Image::read_blocks(std::uint64_t block, std::span<std::byte> into) {
     if (block > layout::kMaxBlock) {
         return fail(ErrorCode::out_of_range, fmt::format("block {} is beyond any image", block));
     }
@@ -65,13 +61,11 @@ Status Image::read_blocks(std::uint64_t block, std::span<std::byte> into)
     return {};
 }
 
-Status Image::read_block(std::uint64_t block, Block& into)
-{
+Status Image::read_block(std::uint64_t block, Block& into) {
     return read_blocks(block, into.bytes);
 }
 
-std::string Image::judge_header(const Block& block)
-{
+std::string Image::judge_header(const Block& block) {
     const auto header = copy_out<layout::ImageHeader>(block.bytes.data());
     if (header.magic != layout::kMagic) {
         return "its first bytes are not those of a Coppice image";
@@ -88,8 +82,7 @@ std::string Image::judge_header(const Block& block)
 }
 
 std::string Image::judge_superblock(const Block& block, unsigned slot,
-                                    std::optional<std::uint64_t> seed)
-{
+                                    std::optional<std::uint64_t> seed) {
     const auto superblock = copy_out<layout::Superblock>(block.bytes.data());
     if (superblock.magic != layout::kSuperblockMagic) {
         return "it has no superblock's magic";
@@ -107,8 +100,7 @@ std::string Image::judge_superblock(const Block& block, unsigned slot,
     return {};
 }
 
-Status Image::load(Findings& findings)
-{
+Status Image::load(Findings& findings) {
     COPPICE_ASSIGN(file_bytes, disk_.size_bytes());
     file_bytes_ = file_bytes;
     file_blocks_ = file_bytes >> kBlockShift;
@@ -121,8 +113,7 @@ Status Image::load(Findings& findings)
     return check_geometry(findings, header_good);
 }
 
-Status Image::load_header(Findings& findings, bool& header_good)
-{
+Status Image::load_header(Findings& findings, bool& header_good) {
     auto block = std::make_unique<Block>();
     COPPICE_TRY(read_block(0, *block));
     const std::string problem = judge_header(*block);
@@ -153,13 +144,13 @@ Status Image::load_header(Findings& findings, bool& header_good)
         // What a feature of a later version does to the space cannot be judged here.
         return fail(ErrorCode::unknown_feature,
                     fmt::format("the image uses features that this program does not know (bits "
-                                "{:#x}); check it with the version that wrote it", unknown));
+                                "{:#x}); check it with the version that wrote it",
+                                unknown));
     }
     return {};
 }
 
-Status Image::load_superblocks(Findings& findings, bool header_good)
-{
+Status Image::load_superblocks(Findings& findings, bool header_good) {
     // Without a header the near copies are where they always are, and one of them says where the
     // far ones stand.
     std::uint64_t far_start = header_good ? header_.superblock_far.get() : 0;
@@ -187,8 +178,7 @@ Status Image::load_superblocks(Findings& findings, bool header_good)
         copy.blank = block->is_zero();
         copy.problem = judge_superblock(*block, copy.slot, seed);
         if (copy.problem.empty() &&
-            (newest == nullptr ||
-             copy.superblock.generation > newest->superblock.generation)) {
+            (newest == nullptr || copy.superblock.generation > newest->superblock.generation)) {
             newest = &copy;
         }
     }
@@ -197,9 +187,9 @@ Status Image::load_superblocks(Findings& findings, bool header_good)
             return fail(ErrorCode::not_an_image, "this is not a Coppice image");
         }
         if (file_bytes_ < (layout::kSuperblockNear + layout::kSuperblockSlots) * kBlockBytes) {
-            return fail(ErrorCode::truncated,
-                        fmt::format("the file is cut off after {} bytes, inside the header",
-                                    file_bytes_));
+            return fail(
+                ErrorCode::truncated,
+                fmt::format("the file is cut off after {} bytes, inside the header", file_bytes_));
         }
         return fail(ErrorCode::bad_superblock, "none of the four superblock copies is valid");
     }
@@ -233,8 +223,7 @@ Status Image::load_superblocks(Findings& findings, bool header_good)
     return {};
 }
 
-Status Image::check_geometry(Findings& findings, bool header_good)
-{
+Status Image::check_geometry(Findings& findings, bool header_good) {
     if (superblock_.major_version != layout::kMajorVersion) {
         return fail(ErrorCode::unsupported_version,
                     fmt::format("the superblock has format version {}.{}; this program knows {}.{}",
@@ -247,7 +236,8 @@ Status Image::check_geometry(Findings& findings, bool header_good)
     if (unknown != 0) {
         return fail(ErrorCode::unknown_feature,
                     fmt::format("the superblock names features that this program does not know "
-                                "(bits {:#x})", unknown));
+                                "(bits {:#x})",
+                                unknown));
     }
     if (const std::string text = places_text(superblock_); !text.empty()) {
         return fail(ErrorCode::bad_superblock,
@@ -270,14 +260,14 @@ Status Image::check_geometry(Findings& findings, bool header_good)
                               "or geometry differ"});
     }
     if (file_blocks_ < image_blocks()) {
-        findings.add({.severity = Severity::corruption,
-                      .kind = FindingKind::file_length,
-                      .text = fmt::format("the file ends after {} bytes, but the image has {} "
-                                          "blocks ({} bytes): it was truncated",
-                                          file_bytes_, image_blocks(),
-                                          image_blocks() << kBlockShift),
-                      .block = file_blocks_,
-                      .blocks = image_blocks() - file_blocks_});
+        findings.add(
+            {.severity = Severity::corruption,
+             .kind = FindingKind::file_length,
+             .text = fmt::format("the file ends after {} bytes, but the image has {} "
+                                 "blocks ({} bytes): it was truncated",
+                                 file_bytes_, image_blocks(), image_blocks() << kBlockShift),
+             .block = file_blocks_,
+             .blocks = image_blocks() - file_blocks_});
     }
     return {};
 }

@@ -32,8 +32,7 @@ struct alignas(kBlockBytes) Block {
 
 // Copies a struct of layout.h out of raw bytes.
 template <typename Struct>
-Struct copy_out(const std::byte* from)
-{
+Struct copy_out(const std::byte* from) {
     Struct result;
     std::memcpy(static_cast<void*>(&result), from, sizeof(result));
     return result;
@@ -52,7 +51,7 @@ struct SuperblockCopy {
 };
 
 class Image {
-public:
+  public:
     explicit Image(Disk& disk) : disk_(disk) {}
 
     // Reads and judges header and superblocks. Findings are what is wrong although it can go on.
@@ -79,7 +78,7 @@ public:
     static std::string judge_superblock(const Block& block, unsigned slot,
                                         std::optional<std::uint64_t> seed);
 
-private:
+  private:
     Status load_header(Findings& findings, bool& header_good);
     Status load_superblocks(Findings& findings, bool header_good);
     Status check_geometry(Findings& findings, bool header_good);

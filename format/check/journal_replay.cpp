@@ -20,8 +20,7 @@ using layout::OperationType;
 
 // ---- Users of blocks ----------------------------------------------------------------------
 
-void BlockUsers::split(std::uint64_t at)
-{
+void BlockUsers::split(std::uint64_t at) {
     auto run = runs_.upper_bound(at);
     if (run == runs_.begin()) {
         return;
@@ -34,8 +33,7 @@ void BlockUsers::split(std::uint64_t at)
     }
 }
 
-void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by)
-{
+void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by) {
     split(start);
     split(end);
     auto run = runs_.lower_bound(start);
@@ -53,8 +51,7 @@ void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by)
     }
 }
 
-bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const
-{
+bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const {
     auto run = runs_.upper_bound(start);
     if (run != runs_.begin() && std::prev(run)->second.end > start) {
         return true;
@@ -64,8 +61,7 @@ bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const
 
 // ---- Commits ------------------------------------------------------------------------------
 
-void JournalReplay::load_volumes()
-{
+void JournalReplay::load_volumes() {
     for (const auto& [id, volume] : catalog_.volumes()) {
         VolumeModel& model = volumes_[id];
         model.snapshot = volume.snapshot();
@@ -73,8 +69,7 @@ void JournalReplay::load_volumes()
     }
 }
 
-void JournalReplay::run(bool apply_operations)
-{
+void JournalReplay::run(bool apply_operations) {
     load_volumes();
     CheckReport& report = findings_.report();
     Commit commit;
@@ -111,23 +106,20 @@ void JournalReplay::run(bool apply_operations)
     report.replay_complete = apply_operations && !stopped_;
 }
 
-bool JournalReplay::data_verify(const Commit& commit)
-{
-    return std::all_of(commit.operations.begin(), commit.operations.end(),
-                       [this](const JournalOperation& operation) {
-                           return operation_data_verify(operation);
-                       });
+bool JournalReplay::data_verify(const Commit& commit) {
+    return std::all_of(
+        commit.operations.begin(), commit.operations.end(),
+        [this](const JournalOperation& operation) { return operation_data_verify(operation); });
 }
 
-bool JournalReplay::operation_data_verify(const JournalOperation& operation)
-{
+bool JournalReplay::operation_data_verify(const JournalOperation& operation) {
     const layout::OperationRecord& record = operation.record;
     if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
         record.sequence <= image_.sequence()) {
         return true;
     }
-    const auto buffer = std::make_unique<Block[]>(std::min<std::uint64_t>(record.length,
-                                                                          kVerifyBlocks));
+    const auto buffer =
+        std::make_unique<Block[]>(std::min<std::uint64_t>(record.length, kVerifyBlocks));
     for (std::uint64_t at = 0; at < record.length; at += kVerifyBlocks) {
         const std::uint64_t count = std::min<std::uint64_t>(kVerifyBlocks, record.length - at);
         const std::span<std::byte> bytes(buffer[0].bytes.data(), count * kBlockBytes);
@@ -137,9 +129,9 @@ bool JournalReplay::operation_data_verify(const JournalOperation& operation)
         for (std::uint64_t i = 0; i < count; ++i) {
             const std::uint64_t index = at + i;
             const std::uint32_t expected =
-                index == 0 ? record.checksum.get()
-                           : copy_out<Le32>(operation.payload.data() + (index - 1) * sizeof(Le32))
-                                 .get();
+                index == 0
+                    ? record.checksum.get()
+                    : copy_out<Le32>(operation.payload.data() + (index - 1) * sizeof(Le32)).get();
             if (data_checksum(buffer[i].bytes) != expected) {
                 return false;
             }
@@ -148,8 +140,7 @@ bool JournalReplay::operation_data_verify(const JournalOperation& operation)
     return true;
 }
 
-void JournalReplay::apply(const CommitPlace& place, const JournalOperation& operation)
-{
+void JournalReplay::apply(const CommitPlace& place, const JournalOperation& operation) {
     const std::string wrong = apply_to_model(operation);
     if (wrong.empty()) {
         return;
@@ -157,30 +148,29 @@ void JournalReplay::apply(const CommitPlace& place, const JournalOperation& oper
     const layout::OperationRecord& record = operation.record;
     const auto found = catalog_.volumes().find(record.volume);
     const bool data = record.type == static_cast<std::uint8_t>(OperationType::write);
-    findings_.add({.severity = Severity::corruption,
-                   .kind = FindingKind::replay,
-                   .text = fmt::format("journal commit {}, operation of sequence {} (type {}, "
-                                       "volume {}, lba {}, {} blocks): {}", place.commit,
-                                       record.sequence.get(), record.type, record.volume.get(),
-                                       record.lba.get(), record.length.get(), wrong),
-                   .tree = "journal",
-                   .block = data ? record.block.get() : 0,
-                   .blocks = data ? record.length.get() : 0,
-                   .volume = found == catalog_.volumes().end() ? "" : found->second.name,
-                   .lba = record.lba,
-                   .lba_blocks = record.length});
+    findings_.add(
+        {.severity = Severity::corruption,
+         .kind = FindingKind::replay,
+         .text = fmt::format("journal commit {}, operation of sequence {} (type {}, "
+                             "volume {}, lba {}, {} blocks): {}",
+                             place.commit, record.sequence.get(), record.type, record.volume.get(),
+                             record.lba.get(), record.length.get(), wrong),
+         .tree = "journal",
+         .block = data ? record.block.get() : 0,
+         .blocks = data ? record.length.get() : 0,
+         .volume = found == catalog_.volumes().end() ? "" : found->second.name,
+         .lba = record.lba,
+         .lba_blocks = record.length});
 }
 
 // ---- The model ----------------------------------------------------------------------------
 
-JournalReplay::VolumeModel* JournalReplay::volume(std::uint32_t id)
-{
+JournalReplay::VolumeModel* JournalReplay::volume(std::uint32_t id) {
     const auto found = volumes_.find(id);
     return found == volumes_.end() ? nullptr : &found->second;
 }
 
-void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length)
-{
+void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length) {
     Overlay& placed = volume.placed;
     const std::uint64_t end = lba + length;
     auto run = placed.lower_bound(lba);
@@ -205,14 +195,12 @@ void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t le
 }
 
 void JournalReplay::place(VolumeModel& volume, std::uint64_t lba, std::uint64_t block,
-                          std::uint64_t length)
-{
+                          std::uint64_t length) {
     volume.placed[lba] = {length, block};
     users_.add(block, block + length);
 }
 
-bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to)
-{
+bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to) {
     copied_ += from.placed.size();
     if (copied_ > kMaxCopied) {
         stopped_ = true;
@@ -226,8 +214,7 @@ bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to)
     return true;
 }
 
-std::string JournalReplay::apply_to_model(const JournalOperation& operation)
-{
+std::string JournalReplay::apply_to_model(const JournalOperation& operation) {
     const layout::OperationRecord& record = operation.record;
     const auto type = static_cast<OperationType>(record.type);
     if (type == OperationType::create_volume) {
@@ -242,8 +229,8 @@ std::string JournalReplay::apply_to_model(const JournalOperation& operation)
                            target->last_sequence);
     }
     target->last_sequence = record.sequence;
-    const bool manages = type == OperationType::remove_volume ||
-                         type == OperationType::change_volume;
+    const bool manages =
+        type == OperationType::remove_volume || type == OperationType::change_volume;
     if (target->snapshot && !manages) {
         return "it changes a snapshot";
     }
@@ -263,8 +250,7 @@ std::string JournalReplay::apply_to_model(const JournalOperation& operation)
     return "its type is unknown";
 }
 
-std::string JournalReplay::apply_write(const layout::OperationRecord& record, VolumeModel& volume)
-{
+std::string JournalReplay::apply_write(const layout::OperationRecord& record, VolumeModel& volume) {
     const std::uint64_t start = record.block;
     const std::uint64_t end = start + record.length;
     if (record.lba + record.length > volume.size_blocks) {
@@ -277,20 +263,21 @@ std::string JournalReplay::apply_write(const layout::OperationRecord& record, Vo
     const auto used = space_.find(start);
     if (used != space_.segments().end() && used->start < end) {
         return fmt::format("its data lie in blocks {} to {}, of which the trees use some "
-                           "(from {})", start, end - 1, std::max(used->start, start));
+                           "(from {})",
+                           start, end - 1, std::max(used->start, start));
     }
     // What the operation itself replaces is in use until it has taken effect.
     if (users_.any(start, end)) {
         return fmt::format("its data lie in blocks {} to {}, of which another operation's data "
-                           "are some", start, end - 1);
+                           "are some",
+                           start, end - 1);
     }
     cut(volume, record.lba, record.length);
     place(volume, record.lba, start, record.length);
     return {};
 }
 
-std::string JournalReplay::apply_clone(const layout::OperationRecord& record, VolumeModel& target)
-{
+std::string JournalReplay::apply_clone(const layout::OperationRecord& record, VolumeModel& target) {
     const VolumeModel* source = volume(record.source_volume);
     if (source == nullptr) {
         return fmt::format("its source, volume {}, does not exist", record.source_volume.get());
@@ -330,8 +317,7 @@ std::string JournalReplay::apply_clone(const layout::OperationRecord& record, Vo
 }
 
 std::string JournalReplay::apply_clone_reference(const layout::OperationRecord& record,
-                                                 VolumeModel& target)
-{
+                                                 VolumeModel& target) {
     VolumeModel* source = volume(record.source_volume);
     if (source == nullptr) {
         return fmt::format("its source, volume {}, does not exist", record.source_volume.get());
@@ -344,8 +330,7 @@ std::string JournalReplay::apply_clone_reference(const layout::OperationRecord& 
     return {};
 }
 
-std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeRecord& record)
-{
+std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeRecord& record) {
     if (id < image_.superblock().next_volume || id > UINT32_MAX ||
         volumes_.contains(static_cast<std::uint32_t>(id))) {
         return fmt::format("the number {} of the new volume was given out before", id);
@@ -356,8 +341,7 @@ std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeReco
     return {};
 }
 
-std::string JournalReplay::apply_snapshot(const JournalOperation& operation, VolumeModel& volume)
-{
+std::string JournalReplay::apply_snapshot(const JournalOperation& operation, VolumeModel& volume) {
     const std::uint64_t id = operation.record.block;
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
     if (std::string wrong = new_volume(id, record); !wrong.empty()) {
@@ -367,8 +351,7 @@ std::string JournalReplay::apply_snapshot(const JournalOperation& operation, Vol
     return {};
 }
 
-std::string JournalReplay::apply_create(const JournalOperation& operation)
-{
+std::string JournalReplay::apply_create(const JournalOperation& operation) {
     const layout::OperationRecord& record = operation.record;
     const auto volume_record = copy_out<layout::VolumeRecord>(operation.payload.data());
     if (std::string wrong = new_volume(record.volume, volume_record); !wrong.empty()) {
@@ -387,8 +370,7 @@ std::string JournalReplay::apply_create(const JournalOperation& operation)
 }
 
 std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
-                                          VolumeModel& target)
-{
+                                          VolumeModel& target) {
     const VolumeModel* snapshot = volume(record.source_volume);
     if (snapshot == nullptr || !snapshot->snapshot) {
         return fmt::format("{} is no snapshot", record.source_volume.get());
@@ -398,8 +380,7 @@ std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
     return {};
 }
 
-std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume)
-{
+std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume) {
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
     volume.size_blocks = divide_up(record.size_bytes, kBlockBytes);
     if (operation.record.length > 0) {

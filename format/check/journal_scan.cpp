@@ -13,11 +13,9 @@ constexpr std::uint64_t kReadBlocks = 256;
 
 using layout::OperationType;
 
-
 }  // namespace
 
-bool JournalScan::read_ring()
-{
+bool JournalScan::read_ring() {
     const std::uint64_t start = image_.superblock().journal_start;
     const std::uint64_t count = image_.superblock().journal_blocks;
     blocks_.assign(count, {});
@@ -36,7 +34,7 @@ bool JournalScan::read_ring()
                 header.checksum != metadata_checksum(buffer[i].bytes, image_.seed())) {
                 continue;
             }
-            blocks_[done + i] = {true,          header.index,    header.count,
+            blocks_[done + i] = {true,          header.index,      header.count,
                                  header.commit, header.generation, header.previous,
                                  header.synced, header.checksum};
         }
@@ -44,8 +42,7 @@ bool JournalScan::read_ring()
     return true;
 }
 
-bool JournalScan::take_commit()
-{
+bool JournalScan::take_commit() {
     const BlockFacts& first = at(position_);
     const std::uint64_t most = blocks_.size() / layout::kCommitRingFraction;
     if (!first.valid || first.commit != next_commit_ || first.index != 0 || first.count == 0 ||
@@ -69,8 +66,7 @@ bool JournalScan::take_commit()
     return true;
 }
 
-void JournalScan::look_for_loss()
-{
+void JournalScan::look_for_loss() {
     const std::uint64_t start = image_.superblock().journal_start;
     const BlockFacts* lost_superblock = nullptr;
     const BlockFacts* lost_commit = nullptr;
@@ -95,8 +91,9 @@ void JournalScan::look_for_loss()
                        .kind = FindingKind::journal,
                        .text = fmt::format("superblock_lost: journal block {} was written after "
                                            "superblock generation {}, but the newest one found is "
-                                           "{}: everything since is lost", place(lost_superblock),
-                                           lost_superblock->generation, image_.generation()),
+                                           "{}: everything since is lost",
+                                           place(lost_superblock), lost_superblock->generation,
+                                           image_.generation()),
                        .tree = "journal",
                        .block = place(lost_superblock),
                        .blocks = 1});
@@ -108,16 +105,15 @@ void JournalScan::look_for_loss()
                        .kind = FindingKind::journal,
                        .text = fmt::format("journal_damaged: commits {} to {} were synced, but "
                                            "commit {} is damaged at journal block {}: they are "
-                                           "lost", next_commit_, last, next_commit_,
-                                           start + position_),
+                                           "lost",
+                                           next_commit_, last, next_commit_, start + position_),
                        .tree = "journal",
                        .block = start + position_,
                        .blocks = 1});
     }
 }
 
-void JournalScan::run()
-{
+void JournalScan::run() {
     read_ring();
     const layout::Superblock& superblock = image_.superblock();
     next_commit_ = superblock.journal_commit;
@@ -132,8 +128,7 @@ void JournalScan::run()
     look_for_loss();
 }
 
-std::string JournalScan::decode(const CommitPlace& place, Commit& into)
-{
+std::string JournalScan::decode(const CommitPlace& place, Commit& into) {
     into.operations.clear();
     into.stream.clear();
     auto block = std::make_unique<Block>();
@@ -153,16 +148,17 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
         sizeof(layout::CommitHeader) + count * sizeof(layout::OperationRecord);
     if (payload_start + into.header.payload_bytes > into.stream.size()) {
         return fmt::format("it claims {} operations and {} bytes of payload, more than its blocks "
-                           "hold", count, into.header.payload_bytes.get());
+                           "hold",
+                           count, into.header.payload_bytes.get());
     }
     const std::span<const std::byte> payload =
         std::span<const std::byte>(into.stream).subspan(payload_start, into.header.payload_bytes);
     std::uint64_t before = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
         JournalOperation operation;
-        operation.record = copy_out<layout::OperationRecord>(
-            into.stream.data() + sizeof(layout::CommitHeader) +
-            i * sizeof(layout::OperationRecord));
+        operation.record =
+            copy_out<layout::OperationRecord>(into.stream.data() + sizeof(layout::CommitHeader) +
+                                              i * sizeof(layout::OperationRecord));
         const layout::OperationRecord& record = operation.record;
         const std::uint64_t end = std::uint64_t{record.payload_offset} + record.payload_bytes;
         std::string wrong;
@@ -172,9 +168,9 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
             operation.payload = payload.subspan(record.payload_offset, record.payload_bytes);
             wrong = judge_operation(operation, image_.fixed_blocks());
         }
-        if (wrong.empty() && (record.sequence <= before ||
-                              record.sequence < into.header.first_sequence ||
-                              record.sequence > into.header.last_sequence)) {
+        if (wrong.empty() &&
+            (record.sequence <= before || record.sequence < into.header.first_sequence ||
+             record.sequence > into.header.last_sequence)) {
             wrong = fmt::format("sequence {} after {}", record.sequence.get(), before);
         }
         const bool continues = (record.flags & layout::kOperationContinues) != 0;
@@ -191,8 +187,7 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
     return {};
 }
 
-std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks)
-{
+std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks) {
     const layout::OperationRecord& record = operation.record;
     constexpr std::uint64_t kMapEnd = (layout::kMaxVolumeBytes >> kBlockShift) * 2;
     const unsigned known_flags = layout::kOperationContinues | layout::kOperationIntent;
@@ -206,8 +201,8 @@ std::string judge_operation(const JournalOperation& operation, std::uint64_t fix
     switch (type) {
     case OperationType::write: {
         const std::uint64_t end = record.block + record.length;
-        if (record.length == 0 || record.block < fixed_blocks ||
-            record.block > layout::kMaxBlock || end > layout::kMaxBlock + 1) {
+        if (record.length == 0 || record.block < fixed_blocks || record.block > layout::kMaxBlock ||
+            end > layout::kMaxBlock + 1) {
             return fmt::format("{} blocks of data at block {}", record.length.get(),
                                record.block.get());
         }
@@ -218,8 +213,7 @@ std::string judge_operation(const JournalOperation& operation, std::uint64_t fix
         return {};
     }
     case OperationType::deallocate:
-    case OperationType::write_zeroes:
-        return record.length == 0 ? "no length" : "";
+    case OperationType::write_zeroes: return record.length == 0 ? "no length" : "";
     case OperationType::clone:
     case OperationType::clone_reference:
         return record.length == 0 || record.source_volume == 0 ? "no length or no source" : "";

@@ -7,9 +7,11 @@ namespace coppice::checker {
 
 MapCursor::MapCursor(const Environment& environment, const TreeName& name, const Pointer& root,
                      std::uint64_t from, std::uint64_t shared_up_to, std::uint64_t birth_limit)
-    : environment_(environment), name_(name), from_(from), shared_up_to_(shared_up_to),
-      birth_limit_(birth_limit)
-{
+    : environment_(environment),
+      name_(name),
+      from_(from),
+      shared_up_to_(shared_up_to),
+      birth_limit_(birth_limit) {
     if (root.block != 0) {
         at_ = At::node;
         pointer_ = root;
@@ -17,13 +19,11 @@ MapCursor::MapCursor(const Environment& environment, const TreeName& name, const
     }
 }
 
-unsigned MapCursor::level() const
-{
+unsigned MapCursor::level() const {
     return place_.level == kAnyLevel ? kMaxLevel + 1 : static_cast<unsigned>(place_.level);
 }
 
-void MapCursor::note_range(std::uint64_t first, std::uint64_t end)
-{
+void MapCursor::note_range(std::uint64_t first, std::uint64_t end) {
     if (!stack_.empty()) {
         SubtreeRange& range = stack_.back().range;
         range.first = std::min(range.first, first);
@@ -31,8 +31,7 @@ void MapCursor::note_range(std::uint64_t first, std::uint64_t end)
     }
 }
 
-void MapCursor::prefetch_children(const NodeView& node)
-{
+void MapCursor::prefetch_children(const NodeView& node) {
     std::vector<std::uint64_t> children;
     for (unsigned i = 0; i < node.count(); ++i) {
         const Pointer child = node.child(i);
@@ -43,8 +42,7 @@ void MapCursor::prefetch_children(const NodeView& node)
     environment_.reader.prefetch(children);
 }
 
-void MapCursor::expand()
-{
+void MapCursor::expand() {
     const Pointer pointer = pointer_;
     NodePlace place = place_;
     // A node that was opened in this walk before would make a broken tree endless; it is reported
@@ -56,10 +54,9 @@ void MapCursor::expand()
         return;
     }
     NodeRead read = environment_.reader.read(pointer, place, environment_.findings != nullptr);
-    const bool usable =
-        environment_.findings == nullptr
-            ? read.node.has_value()
-            : report_read(read, name_, pointer, place, *environment_.findings);
+    const bool usable = environment_.findings == nullptr
+                            ? read.node.has_value()
+                            : report_read(read, name_, pointer, place, *environment_.findings);
     if (!usable) {
         complete_ = false;
         advance();
@@ -73,8 +70,7 @@ void MapCursor::expand()
     advance();
 }
 
-void MapCursor::skip()
-{
+void MapCursor::skip() {
     if (at_ == At::node) {
         const auto known = environment_.ranges.find(pointer_.block);
         if (known != environment_.ranges.end() && known->second.end != 0) {
@@ -83,7 +79,8 @@ void MapCursor::skip()
                 environment_.findings->add(node_finding(
                     Severity::corruption, FindingKind::map_item, name_, pointer_, place_,
                     fmt::format("its first item, at lba {}, overlaps the one before it, which ends "
-                                "at {}", range.first, previous_end_),
+                                "at {}",
+                                range.first, previous_end_),
                     "has two meanings"));
             }
             previous_end_ = std::max(previous_end_, range.end);
@@ -93,8 +90,7 @@ void MapCursor::skip()
     advance();
 }
 
-void MapCursor::consume(std::uint64_t blocks)
-{
+void MapCursor::consume(std::uint64_t blocks) {
     if (blocks >= piece_.length) {
         advance();
         return;
@@ -106,8 +102,7 @@ void MapCursor::consume(std::uint64_t blocks)
     }
 }
 
-void MapCursor::leave_frame()
-{
+void MapCursor::leave_frame() {
     const Frame& frame = stack_.back();
     const SubtreeRange range = frame.range;
     // The first walk of a node is its owner's and sees all of it.
@@ -118,8 +113,7 @@ void MapCursor::leave_frame()
     }
 }
 
-void MapCursor::advance()
-{
+void MapCursor::advance() {
     while (!stack_.empty()) {
         Frame& frame = stack_.back();
         if (frame.next == frame.node.count()) {
@@ -152,8 +146,7 @@ void MapCursor::advance()
     at_ = At::end;
 }
 
-std::string MapCursor::judge_item(const layout::MapItem& item) const
-{
+std::string MapCursor::judge_item(const layout::MapItem& item) const {
     const std::uint64_t lba = item.lba;
     const std::uint64_t block = item.block;
     const std::uint64_t length = item.length;
@@ -183,8 +176,7 @@ std::string MapCursor::judge_item(const layout::MapItem& item) const
     }
 }
 
-bool MapCursor::take_item(const NodeView& leaf, unsigned index)
-{
+bool MapCursor::take_item(const NodeView& leaf, unsigned index) {
     const auto item = leaf.item<layout::MapItem>(index);
     const std::string problem = judge_item(item);
     const std::uint64_t lba = item.lba;
@@ -203,16 +195,18 @@ bool MapCursor::take_item(const NodeView& leaf, unsigned index)
         }
         return false;
     }
-    piece_ = {lba, item.length, item.block, item.birth, static_cast<layout::MapKind>(item.kind),
-              item.detail};
+    piece_ = {
+        lba,        item.length, item.block, item.birth, static_cast<layout::MapKind>(item.kind),
+        item.detail};
     if (lba < previous_end_) {
         if (environment_.findings != nullptr) {
             environment_.findings->add(
                 {.severity = Severity::corruption,
                  .kind = FindingKind::map_item,
-                 .text = fmt::format("{}: the item at lba {} overlaps the one before it, which ends "
-                                     "at {}; {} has two meanings there",
-                                     name_.tree, lba, previous_end_, name_.volume),
+                 .text =
+                     fmt::format("{}: the item at lba {} overlaps the one before it, which ends "
+                                 "at {}; {} has two meanings there",
+                                 name_.tree, lba, previous_end_, name_.volume),
                  .tree = name_.tree,
                  .volume = name_.volume,
                  .lba = lba,

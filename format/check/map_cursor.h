@@ -23,8 +23,7 @@ struct MapPiece {
     std::uint32_t detail = 0;
 
     std::uint64_t end() const { return lba + length; }
-    bool same_content(const MapPiece& other) const
-    {
+    bool same_content(const MapPiece& other) const {
         return kind == other.kind && block == other.block && birth == other.birth &&
                (kind == layout::MapKind::data || detail == other.detail);
     }
@@ -44,7 +43,7 @@ struct ExpandedNode {
 };
 
 class MapCursor {
-public:
+  public:
     struct Environment {
         Image& image;
         NodeReader& reader;
@@ -74,7 +73,7 @@ public:
     const std::vector<ExpandedNode>& expanded() const { return expanded_; }
     bool complete() const { return complete_; }  // false: something could not be read
 
-private:
+  private:
     struct Frame {
         NodeView node;
         NodePlace place;

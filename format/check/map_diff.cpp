@@ -9,22 +9,18 @@ namespace {
 using At = MapCursor::At;
 
 class Diff {
-public:
+  public:
     Diff(MapCursor& parent, MapCursor& child, const MapDiffEvents& events)
-        : parent_(parent), child_(child), events_(events)
-    {
-    }
+        : parent_(parent), child_(child), events_(events) {}
 
-    void run()
-    {
+    void run() {
         while (parent_.at() != At::end || child_.at() != At::end) {
             step();
         }
     }
 
-private:
-    void step()
-    {
+  private:
+    void step() {
         const bool parent_node = parent_.at() == At::node;
         const bool child_node = child_.at() == At::node;
         if (parent_node && child_node) {
@@ -38,8 +34,7 @@ private:
         }
     }
 
-    void step_nodes()
-    {
+    void step_nodes() {
         if (parent_.pointer() == child_.pointer()) {
             parent_.skip();
             child_.skip();
@@ -57,8 +52,7 @@ private:
     // A node on one side; a piece or the end on the other. A piece that lies before all keys of the
     // node is on one side only; else the node must be opened.
     static void step_node_and_piece(MapCursor& node, MapCursor& other,
-                                    const std::function<void(const MapPiece&)>& only_there)
-    {
+                                    const std::function<void(const MapPiece&)>& only_there) {
         if (other.at() == At::piece && other.piece().end() <= node.low()) {
             only_there(other.piece());
             other.skip();
@@ -67,16 +61,15 @@ private:
         }
     }
 
-    void pass(MapCursor& side, std::uint64_t blocks, const std::function<void(const MapPiece&)>& to)
-    {
+    void pass(MapCursor& side, std::uint64_t blocks,
+              const std::function<void(const MapPiece&)>& to) {
         MapPiece piece = side.piece();
         piece.length = std::min(piece.length, blocks);
         to(piece);
         side.consume(blocks);
     }
 
-    void step_pieces()
-    {
+    void step_pieces() {
         if (child_.at() == At::end) {
             pass(parent_, UINT64_MAX, events_.only_in_parent);
             return;
@@ -113,15 +106,13 @@ private:
     const MapDiffEvents& events_;
 };
 
-bool by_block(const ExpandedNode& a, const ExpandedNode& b)
-{
+bool by_block(const ExpandedNode& a, const ExpandedNode& b) {
     return a.pointer.block < b.pointer.block;
 }
 
 }  // namespace
 
-MapDiffNodes diff_maps(MapCursor& parent, MapCursor& child, const MapDiffEvents& events)
-{
+MapDiffNodes diff_maps(MapCursor& parent, MapCursor& child, const MapDiffEvents& events) {
     Diff(parent, child, events).run();
 
     // The same node may have been opened on both sides where the shapes of the trees differ.
@@ -143,8 +134,7 @@ MapDiffNodes diff_maps(MapCursor& parent, MapCursor& child, const MapDiffEvents&
         for (; k < below.size() && below[k].pointer.block == block; ++k) {
             nodes.met_twice.push_back(below[k]);
         }
-        for (; both && i < above.size() && above[i].pointer.block == block; ++i) {
-        }
+        for (; both && i < above.size() && above[i].pointer.block == block; ++i) {}
     }
     return nodes;
 }

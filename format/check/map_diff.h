@@ -21,8 +21,8 @@ struct MapDiffEvents {
 struct MapDiffNodes {
     std::vector<ExpandedNode> only_in_child;
     std::vector<ExpandedNode> only_in_parent;
-    std::vector<ExpandedNode> in_both;      // opened on both sides, though the same
-    std::vector<ExpandedNode> met_twice;    // in the child, by two ways
+    std::vector<ExpandedNode> in_both;    // opened on both sides, though the same
+    std::vector<ExpandedNode> met_twice;  // in the child, by two ways
 };
 
 // Runs both cursors to their ends.

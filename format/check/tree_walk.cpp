@@ -6,8 +6,7 @@ namespace coppice::checker {
 
 namespace {
 
-std::string key_text(const Key& key, unsigned words)
-{
+std::string key_text(const Key& key, unsigned words) {
     switch (words) {
     case 1: return fmt::format("{}", key[0]);
     case 2: return fmt::format("({}, {})", key[0], key[1]);
@@ -17,8 +16,7 @@ std::string key_text(const Key& key, unsigned words)
 
 }  // namespace
 
-std::string range_text(const TreeName& name, const NodePlace& place)
-{
+std::string range_text(const TreeName& name, const NodePlace& place) {
     if (place.shape->kind == layout::TreeKind::map) {
         if (place.high) {
             return fmt::format("lba {} to {} of {}", place.low[0], (*place.high)[0] - 1,
@@ -36,8 +34,7 @@ std::string range_text(const TreeName& name, const NodePlace& place)
 
 Finding node_finding(Severity severity, FindingKind kind, const TreeName& name,
                      const Pointer& pointer, const NodePlace& place, std::string_view what,
-                     std::string_view consequence)
-{
+                     std::string_view consequence) {
     Finding finding{.severity = severity,
                     .kind = kind,
                     .text = fmt::format("{}: node in block {}: {}; {} {}", name.tree, pointer.block,
@@ -54,8 +51,7 @@ Finding node_finding(Severity severity, FindingKind kind, const TreeName& name,
     return finding;
 }
 
-std::uint32_t NodeRegistry::name_index(const std::string& tree)
-{
+std::uint32_t NodeRegistry::name_index(const std::string& tree) {
     const auto [place, added] =
         name_indices_.emplace(tree, static_cast<std::uint32_t>(names_.size()));
     if (added) {
@@ -65,8 +61,7 @@ std::uint32_t NodeRegistry::name_index(const std::string& tree)
 }
 
 bool NodeRegistry::claim_block(std::uint64_t block, std::uint32_t owner, const Pointer& pointer,
-                               const TreeName& name, const NodePlace& place)
-{
+                               const TreeName& name, const NodePlace& place) {
     const auto [entry, added] = owners_.emplace(block, owner);
     if (!added) {
         findings_.add(node_finding(
@@ -79,8 +74,7 @@ bool NodeRegistry::claim_block(std::uint64_t block, std::uint32_t owner, const P
     return true;
 }
 
-bool NodeRegistry::claim(const Pointer& pointer, const TreeName& name, const NodePlace& place)
-{
+bool NodeRegistry::claim(const Pointer& pointer, const TreeName& name, const NodePlace& place) {
     const std::uint32_t owner = name_index(name.tree);
     if (!claim_block(pointer.block, owner, pointer, name, place)) {
         return false;
@@ -92,8 +86,7 @@ bool NodeRegistry::claim(const Pointer& pointer, const TreeName& name, const Nod
 }
 
 bool report_read(const NodeRead& read, const TreeName& name, const Pointer& pointer,
-                 const NodePlace& place, Findings& findings)
-{
+                 const NodePlace& place, Findings& findings) {
     if (!read.node) {
         std::string what = read.problem;
         if (pointer.mirror != 0) {
@@ -105,10 +98,9 @@ bool report_read(const NodeRead& read, const TreeName& name, const Pointer& poin
         return false;
     }
     if (!read.problem.empty()) {
-        findings.add(node_finding(Severity::repairable, FindingKind::mirror, name, pointer, place,
-                                  read.problem,
-                                  fmt::format("is read from the mirror in block {}",
-                                              pointer.mirror)));
+        findings.add(node_finding(
+            Severity::repairable, FindingKind::mirror, name, pointer, place, read.problem,
+            fmt::format("is read from the mirror in block {}", pointer.mirror)));
     } else if (!read.mirror_problem.empty()) {
         findings.add(node_finding(Severity::repairable, FindingKind::mirror, name, pointer, place,
                                   fmt::format("its mirror in block {} is damaged: {}",
@@ -118,10 +110,9 @@ bool report_read(const NodeRead& read, const TreeName& name, const Pointer& poin
     return true;
 }
 
-bool TreeWalk::enter(const TreeName& name, const Pointer& pointer, const NodePlace& place)
-{
-    const bool possible = pointer.block >= image_.fixed_blocks() &&
-                          pointer.block < image_.image_blocks();
+bool TreeWalk::enter(const TreeName& name, const Pointer& pointer, const NodePlace& place) {
+    const bool possible =
+        pointer.block >= image_.fixed_blocks() && pointer.block < image_.image_blocks();
     if (possible && !registry_.claim(pointer, name, place)) {
         return false;
     }
@@ -142,8 +133,7 @@ bool TreeWalk::enter(const TreeName& name, const Pointer& pointer, const NodePla
     return true;
 }
 
-bool TreeWalk::walk(const TreeName& name, const Pointer& root, const OnItem& on_item)
-{
+bool TreeWalk::walk(const TreeName& name, const Pointer& root, const OnItem& on_item) {
     if (root.block == 0) {
         return true;
     }

@@ -7,11 +7,11 @@ namespace coppice::checker {
 namespace {
 
 Finding item_finding(FindingKind kind, const TreeName& name, const MapPiece& piece,
-                     std::string text)
-{
+                     std::string text) {
     return {.severity = Severity::corruption,
             .kind = kind,
-            .text = fmt::format("{}: lba {} to {}: {}", name.tree, piece.lba, piece.end() - 1, text),
+            .text =
+                fmt::format("{}: lba {} to {}: {}", name.tree, piece.lba, piece.end() - 1, text),
             .tree = name.tree,
             .block = piece.kind == layout::MapKind::data ? piece.block : 0,
             .blocks = piece.kind == layout::MapKind::data ? piece.length : 0,
@@ -20,8 +20,7 @@ Finding item_finding(FindingKind kind, const TreeName& name, const MapPiece& pie
             .lba_blocks = piece.length};
 }
 
-std::string_view kind_text(layout::DeadKind kind)
-{
+std::string_view kind_text(layout::DeadKind kind) {
     switch (kind) {
     case layout::DeadKind::data: return "data";
     case layout::DeadKind::node: return "node";
@@ -32,16 +31,14 @@ std::string_view kind_text(layout::DeadKind kind)
 
 }  // namespace
 
-TreeName Versions::tree_name(const VersionState& version) const
-{
+TreeName Versions::tree_name(const VersionState& version) const {
     return {.shape = &shape_of(layout::TreeKind::map),
             .tree = fmt::format("map of {}", version.name),
             .volume = version.name,
             .lba_end = version.lba_end};
 }
 
-bool Versions::run(bool lists_complete)
-{
+bool Versions::run(bool lists_complete) {
     std::uint64_t done = 0;
     for (const std::uint32_t id : catalog_.order()) {
         findings_.progress("maps", done++, catalog_.order().size());
@@ -55,16 +52,15 @@ bool Versions::run(bool lists_complete)
 
 MapDiffNodes Versions::compare_with_parent(const VersionState& version, const TreeName& name,
                                            const MapDiffEvents& events, Findings* findings,
-                                           bool& complete)
-{
+                                           bool& complete) {
     const VersionState* parent = catalog_.version(version.effective_parent);
     const std::uint64_t parent_sequence = catalog_.parent_sequence(version);
-    const TreeName parent_name = parent == nullptr ? TreeName{.shape = name.shape, .tree = {}}
-                                                   : tree_name(*parent);
+    const TreeName parent_name =
+        parent == nullptr ? TreeName{.shape = name.shape, .tree = {}} : tree_name(*parent);
     const Pointer parent_root = parent == nullptr ? Pointer{} : decode(parent->record.map);
     const std::uint64_t from = version.leaving ? version.cursor : 0;
-    MapCursor above({image_, reader_, ranges_, nullptr}, parent_name, parent_root, from,
-                    UINT64_MAX, parent_sequence);
+    MapCursor above({image_, reader_, ranges_, nullptr}, parent_name, parent_root, from, UINT64_MAX,
+                    parent_sequence);
     MapCursor below({image_, reader_, ranges_, findings}, name, decode(version.record.map), from,
                     parent_sequence, catalog_.birth_limit(version));
     MapDiffNodes nodes = diff_maps(above, below, events);
@@ -72,8 +68,7 @@ MapDiffNodes Versions::compare_with_parent(const VersionState& version, const Tr
     return nodes;
 }
 
-void Versions::walk_version(std::uint32_t id, const VersionState& version, bool lists_complete)
-{
+void Versions::walk_version(std::uint32_t id, const VersionState& version, bool lists_complete) {
     const TreeName name = tree_name(version);
     Account account;
     const MapDiffEvents events{
@@ -97,13 +92,13 @@ void Versions::walk_version(std::uint32_t id, const VersionState& version, bool 
         walked.complete = false;
     }
     if (walked.complete && walked.mapped_blocks != version.record.mapped_blocks) {
-        findings_.add({.severity = Severity::corruption,
-                       .kind = FindingKind::mapped_blocks,
-                       .text = fmt::format("{} has {} blocks mapped, its record says {}",
-                                           version.name, walked.mapped_blocks,
-                                           version.record.mapped_blocks.get()),
-                       .tree = "catalog",
-                       .volume = version.name});
+        findings_.add(
+            {.severity = Severity::corruption,
+             .kind = FindingKind::mapped_blocks,
+             .text = fmt::format("{} has {} blocks mapped, its record says {}", version.name,
+                                 walked.mapped_blocks, version.record.mapped_blocks.get()),
+             .tree = "catalog",
+             .volume = version.name});
     }
     if (walked.complete && lists_complete) {
         check_dead(version, account);
@@ -112,14 +107,14 @@ void Versions::walk_version(std::uint32_t id, const VersionState& version, bool 
 }
 
 void Versions::take_new(const VersionState& version, const TreeName& name, const MapPiece& piece,
-                        Account& account)
-{
+                        Account& account) {
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     if (piece.birth <= shared_up_to) {
         findings_.add(item_finding(
             FindingKind::birth, name, piece,
             fmt::format("born at {}, so the version it was made from at {} should have it, and has "
-                        "not: its blocks may be freed under it", piece.birth, shared_up_to)));
+                        "not: its blocks may be freed under it",
+                        piece.birth, shared_up_to)));
     }
     if (piece.kind == layout::MapKind::data) {
         account.data_new += piece.length;
@@ -130,15 +125,13 @@ void Versions::take_new(const VersionState& version, const TreeName& name, const
 }
 
 void Versions::take_reference(const VersionState& version, const TreeName& name,
-                              const MapPiece& piece)
-{
+                              const MapPiece& piece) {
     const VersionState* target = catalog_.version(piece.detail);
     if (target == nullptr || target->head()) {
-        findings_.add(item_finding(FindingKind::map_item, name, piece,
-                                   fmt::format("it reads what version {} has, which {}; it is lost",
-                                               piece.detail,
-                                               target == nullptr ? "does not exist"
-                                                                 : "is still written")));
+        findings_.add(item_finding(
+            FindingKind::map_item, name, piece,
+            fmt::format("it reads what version {} has, which {}; it is lost", piece.detail,
+                        target == nullptr ? "does not exist" : "is still written")));
         return;
     }
     held_[piece.detail] += piece.length;
@@ -147,13 +140,13 @@ void Versions::take_reference(const VersionState& version, const TreeName& name,
         findings_.add(item_finding(
             FindingKind::map_item, name, piece,
             fmt::format("a range reference to version {}, whose chains are {} deep, in a version "
-                        "that says {}", piece.detail, target->record.reference_depth,
+                        "that says {}",
+                        piece.detail, target->record.reference_depth,
                         version.record.reference_depth)));
     }
 }
 
-void Versions::take_dead(const MapPiece& piece, Account& account)
-{
+void Versions::take_dead(const MapPiece& piece, Account& account) {
     if (piece.kind == layout::MapKind::data) {
         account.data_died += piece.length;
         account.died.push_back({piece.birth, piece.block, piece.length, layout::DeadKind::data});
@@ -164,8 +157,7 @@ void Versions::take_dead(const MapPiece& piece, Account& account)
 }
 
 void Versions::check_shared(const VersionState& version, const TreeName& name,
-                            const MapPiece& piece)
-{
+                            const MapPiece& piece) {
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     if (piece.birth > shared_up_to) {
         findings_.add(item_finding(
@@ -176,8 +168,7 @@ void Versions::check_shared(const VersionState& version, const TreeName& name,
 }
 
 void Versions::take_nodes(const VersionState& version, const TreeName& name,
-                          const MapDiffNodes& nodes, Account& account)
-{
+                          const MapDiffNodes& nodes, Account& account) {
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     for (const ExpandedNode& node : nodes.only_in_child) {
         if (node.pointer.block < image_.fixed_blocks() ||
@@ -188,7 +179,8 @@ void Versions::take_nodes(const VersionState& version, const TreeName& name,
             findings_.add(node_finding(
                 Severity::corruption, FindingKind::birth, name, node.pointer, node.place,
                 fmt::format("born at {}, so the version it was made from at {} should have it, and "
-                            "has not", node.pointer.birth, shared_up_to),
+                            "has not",
+                            node.pointer.birth, shared_up_to),
                 "may be overwritten"));
         }
         registry_.claim(node.pointer, name, node.place);
@@ -198,7 +190,8 @@ void Versions::take_nodes(const VersionState& version, const TreeName& name,
             findings_.add(node_finding(
                 Severity::corruption, FindingKind::birth, name, node.pointer, node.place,
                 fmt::format("born at {}, after the parent was taken at {}, and yet the parent has "
-                            "it", node.pointer.birth, shared_up_to),
+                            "it",
+                            node.pointer.birth, shared_up_to),
                 "may be overwritten"));
         }
     }
@@ -216,8 +209,7 @@ void Versions::take_nodes(const VersionState& version, const TreeName& name,
     }
 }
 
-void Versions::check_dead(const VersionState& version, const Account& account)
-{
+void Versions::check_dead(const VersionState& version, const Account& account) {
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     std::vector<DeadRecord> recorded;
     for (const std::uint64_t list : version.effective_lists) {
@@ -239,7 +231,8 @@ void Versions::check_dead(const VersionState& version, const Account& account)
         const std::string text =
             difference.missing
                 ? fmt::format("dead lists of {}: {} left it and are in no list: they are never "
-                              "given back", version.name, what)
+                              "given back",
+                              version.name, what)
                 : fmt::format("dead lists of {}: {} are listed, but it still has them or its "
                               "parent never had: they would be freed while in use",
                               version.name, what);
@@ -253,8 +246,7 @@ void Versions::check_dead(const VersionState& version, const Account& account)
     }
 }
 
-void Versions::take_pending_drops(const VersionState& version)
-{
+void Versions::take_pending_drops(const VersionState& version) {
     if (version.effective_parent == version.record.parent) {
         return;
     }
@@ -279,8 +271,7 @@ void Versions::take_pending_drops(const VersionState& version)
     }
 }
 
-void Versions::check_held()
-{
+void Versions::check_held() {
     for (const auto& [id, version] : catalog_.versions()) {
         const auto found = held_.find(id);
         const std::uint64_t held = found == held_.end() ? 0 : found->second;
@@ -288,19 +279,19 @@ void Versions::check_held()
             continue;
         }
         const bool too_few = version.record.held_blocks < held;
-        findings_.add({.severity = too_few ? Severity::corruption : Severity::leak,
-                       .kind = FindingKind::held_blocks,
-                       .text = fmt::format("range references hold {} blocks of version {} ({}), its "
-                                           "record says {}: it would be removed {}",
-                                           held, id, version.name, version.record.held_blocks.get(),
-                                           too_few ? "while it is needed" : "never"),
-                       .tree = "catalog",
-                       .volume = version.name});
+        findings_.add(
+            {.severity = too_few ? Severity::corruption : Severity::leak,
+             .kind = FindingKind::held_blocks,
+             .text = fmt::format("range references hold {} blocks of version {} ({}), its "
+                                 "record says {}: it would be removed {}",
+                                 held, id, version.name, version.record.held_blocks.get(),
+                                 too_few ? "while it is needed" : "never"),
+             .tree = "catalog",
+             .volume = version.name});
     }
 }
 
-void Versions::visit_owned_data(const OnOwned& on_owned)
-{
+void Versions::visit_owned_data(const OnOwned& on_owned) {
     for (const std::uint32_t id : catalog_.order()) {
         const VersionState& version = *catalog_.version(id);
         const TreeName name = tree_name(version);

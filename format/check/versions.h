@@ -15,13 +15,16 @@
 namespace coppice::checker {
 
 class Versions {
-public:
+  public:
     Versions(Image& image, NodeReader& reader, NodeRegistry& registry, SpaceCount& space,
              const Catalog& catalog, const DeadLists& dead, Findings& findings)
-        : image_(image), reader_(reader), registry_(registry), space_(space), catalog_(catalog),
-          dead_(dead), findings_(findings)
-    {
-    }
+        : image_(image),
+          reader_(reader),
+          registry_(registry),
+          space_(space),
+          catalog_(catalog),
+          dead_(dead),
+          findings_(findings) {}
 
     // Walks all maps, counts their space and checks them. `lists_complete`: the dead tree was read
     // as a whole. False: part of a map could not be read.
@@ -31,7 +34,7 @@ public:
     using OnOwned = std::function<void(const VersionState& version, const MapPiece& piece)>;
     void visit_owned_data(const OnOwned& on_owned);
 
-private:
+  private:
     struct Walked {
         bool complete = true;  // map and dead lists can be compared with those of children
         std::uint64_t mapped_blocks = 0;

@@ -15,8 +15,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-std::string all_texts(const CheckReport& report)
-{
+std::string all_texts(const CheckReport& report) {
     std::string text;
     for (const Finding& finding : report.findings) {
         text += std::string(severity_name(finding.severity)) + " " +
@@ -27,11 +26,10 @@ std::string all_texts(const CheckReport& report)
 
 // A store on a disk in memory, with the operations that a test wants in one line.
 class Bench {
-public:
+  public:
     Bench() : disk(tasks) {}
 
-    void create(std::uint64_t bytes)
-    {
+    void create(std::uint64_t bytes) {
         tasks.run([&] {
             CreateOptions options;
             options.uuid = random_uuid();
@@ -42,8 +40,7 @@ public:
         open();
     }
 
-    void open()
-    {
+    void open() {
         tasks.run([&] {
             OpenOptions options;
             auto opened = Store::open(disk, options);
@@ -52,14 +49,12 @@ public:
         });
     }
 
-    void close()
-    {
+    void close() {
         tasks.run([&] { REQUIRE(store->close()); });
         store.reset();
     }
 
-    void write(VolumeId volume, std::uint64_t block, std::uint64_t blocks)
-    {
+    void write(VolumeId volume, std::uint64_t block, std::uint64_t blocks) {
         std::vector<std::byte> bytes(blocks * kBlockBytes);
         for (auto& byte : bytes) {
             byte = static_cast<std::byte>(random());
@@ -70,8 +65,7 @@ public:
         REQUIRE(status);
     }
 
-    CheckReport check()
-    {
+    CheckReport check() {
         CheckReport report;
         tasks.run([&] {
             auto result = coppice::check(disk, {.verify_data = true});
@@ -82,8 +76,7 @@ public:
         return report;
     }
 
-    void expect_clean()
-    {
+    void expect_clean() {
         const CheckReport report = check();
         INFO(all_texts(report));
         REQUIRE(report.clean());
@@ -91,7 +84,8 @@ public:
         REQUIRE(report.replay_complete);
         if (std::getenv("COPPICE_SHOW_REPORTS") != nullptr) {
             fmt::print("{} versions, {} data, {} shared, {} nodes, {} verified, {} commits, {} "
-                       "operations\n", report.versions, report.data_blocks, report.shared_blocks,
+                       "operations\n",
+                       report.versions, report.data_blocks, report.shared_blocks,
                        report.node_blocks, report.verified_blocks, report.journal_commits,
                        report.journal_operations);
         }
@@ -105,8 +99,7 @@ public:
 
 }  // namespace
 
-TEST_CASE("a new image is clean")
-{
+TEST_CASE("a new image is clean") {
     Bench bench;
     bench.create(64 * kMiB);
     bench.expect_clean();
@@ -114,8 +107,7 @@ TEST_CASE("a new image is clean")
     bench.expect_clean();
 }
 
-TEST_CASE("writes, flushes and checkpoints leave a clean image")
-{
+TEST_CASE("writes, flushes and checkpoints leave a clean image") {
     Bench bench;
     bench.create(64 * kMiB);
     bench.tasks.run([&] {
@@ -131,8 +123,7 @@ TEST_CASE("writes, flushes and checkpoints leave a clean image")
     bench.expect_clean();
 }
 
-TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image")
-{
+TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image") {
     Bench bench;
     const auto seed = static_cast<unsigned>(GENERATE(range(1, 13)));
     bench.random.seed(seed);
@@ -160,8 +151,9 @@ TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image")
                 } else if (choice == 8 && one.snapshot) {
                     status = bench.store->rollback(one.parent, id);
                 } else if ((choice == 9 || choice == 10) && !one.snapshot) {
-                    const CloneSource source{volumes[bench.random() % volumes.size()].id,
-                                             {block() * kBlockBytes, kBlockBytes * (1 + block() % 1000)}};
+                    const CloneSource source{
+                        volumes[bench.random() % volumes.size()].id,
+                        {block() * kBlockBytes, kBlockBytes * (1 + block() % 1000)}};
                     status = bench.store->clone(id, block() * kBlockBytes, {&source, 1});
                 } else if (choice == 11 && !one.snapshot) {
                     const Range range{block() * kBlockBytes, kBlockBytes * (1 + block() % 2000)};
@@ -184,8 +176,7 @@ TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image")
     bench.expect_clean();
 }
 
-TEST_CASE("deep trees, shared and cut in many places, are clean")
-{
+TEST_CASE("deep trees, shared and cut in many places, are clean") {
     Bench bench;
     const auto seed = static_cast<unsigned>(GENERATE(1, 2, 3));
     bench.random.seed(seed);
@@ -203,8 +194,8 @@ TEST_CASE("deep trees, shared and cut in many places, are clean")
             REQUIRE(bench.store->deallocate(VolumeId(1), {&hole, 1}));
             // More items than a clone copies: a range reference.
             const CloneSource source{VolumeId(1), {0, 20000 * kBlockBytes}};
-            REQUIRE(bench.store->clone(VolumeId(1), (30000 + round * 10) * kBlockBytes,
-                                       {&source, 1}));
+            REQUIRE(
+                bench.store->clone(VolumeId(1), (30000 + round * 10) * kBlockBytes, {&source, 1}));
             REQUIRE(bench.store->snapshot(VolumeId(1), {.name = std::to_string(++names)}));
             REQUIRE(bench.store->checkpoint());
             for (const VolumeInfo& volume : bench.store->volumes()) {
