@@ -198,8 +198,10 @@ void Controller::disable()
         return;
     }
     state_ = State::disabling;
+    idle_told_ = false;
     drop_waiting();
     advance();
+    want_poll();
 }
 
 // Commands that have not reached the backend, or that the host holds back, end without a completion.
@@ -262,9 +264,11 @@ void Controller::reset()
     cc_ = 0;
     if (state_ != State::disabling) {
         state_ = State::disabling;
+        idle_told_ = false;
         drop_waiting();
     }
     advance();
+    want_poll();
 }
 
 void Controller::fail_fatally(const char* why)
@@ -290,6 +294,7 @@ void Controller::flush_for_shutdown()
     // Every command that completed before is behind this flush, every command after it is not
     // accepted: what the guest knows to be written is durable when SHST says complete.
     shutdown_flushing_ = true;
+    idle_told_ = false;
     struct Progress {
         std::size_t left = 1;  // one for the loop below
         bool failed = false;
@@ -337,7 +342,6 @@ void Controller::advance()
     if (state_ == State::disabling) {
         if (in_flight_ == 0) {
             finish_disable();
-            host_.idle();
         }
         return;
     }
@@ -360,6 +364,7 @@ void Controller::retry_failed()
 {
     for (Request* request : std::exchange(held_back_, {})) {
         ++in_flight_;
+        idle_told_ = false;
         if (request->operation.kind == Operation::Kind::flush && request->entry.nsid == kNsidAll) {
             submit_flushes(*request);
         } else {

@@ -82,7 +82,6 @@ void Controller::poll()
         return;  // the host called from inside one of our calls; the outer poll sees it all
     }
     in_poll_ = true;
-    const bool was_busy = busy();
     poll_requested_.store(false, std::memory_order_release);
     take_doorbells();
     retry_memory();
@@ -95,7 +94,9 @@ void Controller::poll()
     if (more) {
         want_poll();
     }
-    if (was_busy && !busy()) {
+    if (busy()) {
+        idle_told_ = false;
+    } else if (!std::exchange(idle_told_, true)) {
         host_.idle();
     }
 }
@@ -176,6 +177,7 @@ void Controller::start_request(Request& request)
 {
     ++request.queue->in_flight;
     ++in_flight_;
+    idle_told_ = false;
     execute(request);
 }
 
@@ -228,6 +230,7 @@ void Controller::complete(Request& request, StatusCode status, std::uint32_t dw0
         entry.status =
             make_status_field(status, false, status != StatusCode::success);
         request.queue->completions().add(std::move(request.permit), entry);
+        unposted_ = true;
     }
     retire(request);
 }
@@ -301,6 +304,7 @@ void Controller::deliver_events()
 
 void Controller::post_completions()
 {
+    unposted_ = false;
     for (auto& queue : completion_queues_) {
         if (queue == nullptr || !queue->has_pending()) {
             continue;
