@@ -60,7 +60,7 @@ Plan draw_plan(Random& random, bool quick)
     plan.tick_ns = random.between(100'000, 20'000'000);
     plan.closes = random.chance(50);
 
-    switch (random.below(10)) {
+    switch (random.below(12)) {
     case 0:
     case 1:
         plan.profile = "never flushed";
@@ -85,7 +85,9 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::deallocate)] = 5;
         plan.weights[at(Action::snapshot)] = random.chance(50) ? 1 : 0;
         plan.weights[at(Action::remove)] = 1;
-        plan.volume_bytes = random.between(8, 64) * 4096;
+        if (random.chance(50)) {
+            plan.tick_ns = 60'000'000'000;  // the ring is full before anybody looks at it
+        }
         break;
     case 3:
         plan.profile = "full host";
@@ -107,13 +109,31 @@ Plan draw_plan(Random& random, bool quick)
     case 6:
         plan.profile = "clones";
         plan.weights[at(Action::clone)] = 60;
-        plan.weights[at(Action::create_volume)] = 4;
+        plan.weights[at(Action::flush)] = static_cast<unsigned>(random.between(1, 10));
+        plan.first_volumes = static_cast<unsigned>(random.between(1, 3));
+        plan.aligned_percent = static_cast<unsigned>(random.between(60, 100));
+        plan.forced_percent = static_cast<unsigned>(random.below(20));
+        plan.most_volumes += plan.first_volumes;
         break;
     case 7:
         plan.profile = "management";
         for (std::size_t i = at(Action::snapshot); i < kActions; ++i) {
             plan.weights[i] = 8;
         }
+        break;
+    case 8:
+    case 9:
+        plan.profile = "batches";  // many small operations for each flush: commits of many blocks
+        plan.fibers = static_cast<unsigned>(random.between(3, 8));
+        plan.actions = quick ? 500 : 2'000;
+        plan.largest_sectors = 8;
+        plan.weights = {};
+        plan.weights[at(Action::write)] = 60;
+        plan.weights[at(Action::deallocate)] = 40;
+        plan.weights[at(Action::clone)] = static_cast<unsigned>(random.below(30));
+        plan.weights[at(Action::flush)] = static_cast<unsigned>(random.below(3));
+        plan.forced_percent = 0;
+        plan.closes = false;
         break;
     default: plan.profile = "mixed"; break;
     }

@@ -44,6 +44,7 @@ struct Plan {
     unsigned hot_percent = 50;        // in the first 64 KiB of the volume
     std::uint64_t largest_sectors = 64;
     std::uint64_t most_volumes = 6;   // and snapshots
+    unsigned first_volumes = 0;       // made before anything else
     std::uint64_t cache_bytes = 1 << 20;
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin

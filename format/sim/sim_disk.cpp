@@ -73,15 +73,17 @@ void apply(SparseBytes& image, const LoggedRequest& request)
 void apply_torn(SparseBytes& image, const LoggedRequest& request, Random& random)
 {
     const std::size_t sectors = request.data.size() / kSectorBytes;
-    const std::uint64_t shape = random.below(4);
+    const std::uint64_t shape = random.below(5);
     const std::uint64_t at = random.between(1, std::max<std::size_t>(sectors, 2) - 1);
+    const std::uint64_t pages = random.next();
     for (std::size_t i = 0; i < sectors; ++i) {
         bool keep = false;
         switch (shape) {
         case 0: keep = i < at; break;
         case 1: keep = i >= at; break;
         case 2: keep = random.chance(50); break;
-        default: keep = i != at; break;
+        case 3: keep = i != at; break;
+        default: keep = (pages >> (i / 8 % 64) & 1) != 0; break;  // by pages of the host's cache
         }
         if (keep) {
             image.write(request.offset_bytes + i * kSectorBytes,
@@ -175,6 +177,9 @@ void SimDisk::start_one(IoRequest& request)
     std::uint64_t delay = random_.between(options_.shortest_ns, options_.longest_ns);
     if (random_.chance(options_.slow_percent)) {
         delay *= random_.between(1, 100);
+    }
+    if (options_.duration_ns) {
+        delay = options_.duration_ns(request);
     }
     under_way_.push_back({&request, logged});
     fibers_.call_at(fibers_.now_ns() + delay,

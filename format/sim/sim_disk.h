@@ -67,6 +67,8 @@ struct SimDiskOptions {
     std::uint64_t longest_ns = 100'000;
     unsigned slow_percent = 5;   // requests that take up to a hundred times as long
     std::uint64_t limit_bytes = UINT64_MAX;
+    // For directed scenarios: how long a request takes, instead of a random time.
+    std::function<std::uint64_t(const IoRequest&)> duration_ns = {};
     // Syncs fail from the time that this many were submitted.
     std::uint64_t failing_syncs_from = UINT64_MAX;
 };

@@ -48,6 +48,9 @@ Workload::Workload(FiberTasks& tasks, Store& store, Model& model, EventClock& cl
 
 void Workload::run()
 {
+    for (unsigned i = 0; i < plan_.first_volumes && !stopped_; ++i) {
+        do_create_volume();
+    }
     waiter_ = tasks_.current();
     running_ = plan_.fibers;
     for (unsigned i = 0; i < plan_.fibers; ++i) {
