@@ -90,3 +90,39 @@ typedef Property CoppiceProperty;
 #define COPPICE_BDRV_GETLENGTH bdrv_getlength
 #define COPPICE_BDRV_GET_INFO bdrv_get_info
 #endif
+
+/* Headers that moved from sysemu/ to system/. */
+#define COPPICE_TEXT(text) #text
+#if __has_include("system/iothread.h") /* since 10.0 */
+#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(system/name)
+#else
+#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(sysemu/name)
+#endif
+
+/* Until 9.0 a context had a lock, held around everything that is done in it. */
+#if COPPICE_QEMU_AT_LEAST(9, 0)
+#define COPPICE_CONTEXT_ACQUIRE(context) ((void)(context))
+#define COPPICE_CONTEXT_RELEASE(context) ((void)(context))
+#else
+#define COPPICE_CONTEXT_ACQUIRE(context) aio_context_acquire(context)
+#define COPPICE_CONTEXT_RELEASE(context) aio_context_release(context)
+#endif
+
+/* In iothreads the length is asked for outside of coroutines. */
+#define COPPICE_BLK_GETLENGTH blk_getlength
+
+#if COPPICE_QEMU_AT_LEAST(10, 0)
+#define COPPICE_MEMORY_IS_DIRECT(region, write) \
+    memory_access_is_direct(region, write, MEMTXATTRS_UNSPECIFIED)
+#define COPPICE_CLASS_DATA const void*
+#else
+#define COPPICE_MEMORY_IS_DIRECT(region, write) memory_access_is_direct(region, write)
+#define COPPICE_CLASS_DATA void*
+#endif
+#if COPPICE_QEMU_AT_LEAST(9, 2)
+#define COPPICE_SET_RESET(device, function) device_class_set_legacy_reset(device, function)
+#else
+#define COPPICE_SET_RESET(device, function) ((device)->reset = (function))
+#endif
+/* 8.1 guards bottom halves against re-entrance by their device's memory; ours do no such thing. */
+#define COPPICE_BH_NEW(context, body, argument) aio_bh_new(context, body, argument)
