@@ -6,6 +6,10 @@
 #include COPPICE_SYSTEM_HEADER(sysemu.h)
 #include "migration/vmstate.h"
 
+/* Of the range that QEMU leaves for experiments (docs/specs/pci-ids). Not the 1b36:0010 of QEMU's
+ * own NVMe device: Linux has quirks for that one, ignores its NGUIDs and never zeroes by command. */
+enum { COPPICE_PCI_DEVICE_ID = 0x10f5 };
+
 enum { REGISTER_BAR = 0, MSIX_BAR = 4, PCIE_CAP_OFFSET = 0x80, NVM_EXPRESS_INTERFACE = 0x02 };
 
 /* ---- The way of the data ----
@@ -252,7 +256,7 @@ static bool apply_properties(CoppiceNvme* nvme, struct coppice_nvme_config* conf
         error_setg(errp, "guest-manage is off, own or all, not '%s'", manage);
         return false;
     }
-    config->pci_vendor = PCI_VENDOR_ID_REDHAT;
+    config->pci_vendor = PCI_VENDOR_ID_REDHAT_QUMRANET;
     config->pci_subsystem_vendor = PCI_SUBVENDOR_ID_REDHAT_QUMRANET;
     config->serial = nvme->serial;
     config->vectors = nvme->max_ioqpairs + 1;
@@ -396,8 +400,8 @@ static void coppice_nvme_class_init(ObjectClass* class, COPPICE_CLASS_DATA data)
     pci->exit = coppice_nvme_exit;
     pci->config_write = coppice_nvme_config_write;
     pci->class_id = PCI_CLASS_STORAGE_EXPRESS;
-    pci->vendor_id = PCI_VENDOR_ID_REDHAT;
-    pci->device_id = PCI_DEVICE_ID_REDHAT_NVME;
+    pci->vendor_id = PCI_VENDOR_ID_REDHAT_QUMRANET;
+    pci->device_id = COPPICE_PCI_DEVICE_ID;
     pci->revision = 1;
     device->desc = "Coppice, a smart NVMe disk";
     device->vmsd = &coppice_nvme_vmstate;
