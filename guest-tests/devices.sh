@@ -54,9 +54,10 @@ disk_check() {  # disk_check FILE
 
 # QEMU's arguments for one disk, one a line. SPEC is comma-separated:
 #   file=PATH serial=S [lba=512|4096] [device=stock|coppice|virtio] [node=QEMU -drive options, separated by ';']
-#   [with=QEMU -device properties, separated by ';'] [boot=N]
+#   [with=QEMU -device properties, separated by ';'] [boot=N] [log=PATH: QEMU records there what is
+#   written to the file, below the format (blklogwrites); PATH is made empty]
 disk_arguments() {  # disk_arguments SPEC ID
-    local spec=$1 id=$2 file= serial= lba=512 device=$COPPICE_DEVICE drive="cache=writeback" with= boot= pair
+    local spec=$1 id=$2 file= serial= lba=512 device=$COPPICE_DEVICE drive="cache=writeback" with= boot= log= pair image
     local IFS=,
     for pair in $spec; do
         case $pair in
@@ -66,24 +67,31 @@ disk_arguments() {  # disk_arguments SPEC ID
             device=*) device=${pair#*=} ;;
             node=*) drive=${pair#*=}; drive=${drive//;/,} ;;
             with=*) with=,${pair#*=}; with=${with//;/,} ;;
+            log=*) log=${pair#*=} ;;
             boot=*) boot=,bootindex=${pair#*=} ;;
             *) echo "boot: a disk has no property '$pair'" >&2; return 2 ;;
         esac
     done
     [ -n "$file" ] && [ -n "$serial" ] || { echo "boot: a disk needs file= and serial=: $spec" >&2; return 2; }
+    image=file=$file
+    if [ -n "$log" ]; then
+        : > "$log" || return 2
+        image=file.driver=blklogwrites,file.file.driver=file,file.file.filename=$file
+        image+=,file.log.driver=file,file.log.filename=$log
+    fi
     case $device in
         # One controller in a subsystem of its own, so that namespaces can be attached and detached;
         # copy limits are raised so that the same jobs run on both devices.
         stock)
-            printf '%s\n' -drive "if=none,id=$id,file=$file,format=raw,discard=unmap,$drive" \
+            printf '%s\n' -drive "if=none,id=$id,$image,format=raw,discard=unmap,$drive" \
                 -device "nvme-subsys,id=$id-subsystem,nqn=$id" \
                 -device "nvme,id=$id-controller,serial=$serial,subsys=$id-subsystem$boot$with" \
                 -device "nvme-ns,drive=$id,bus=$id-controller,nsid=1,logical_block_size=$lba,physical_block_size=$lba,mssrl=65535,mcl=4194304,msrc=127" ;;
         coppice)
-            printf '%s\n' -drive "if=none,id=$id,file=$file,format=coppice,$drive" \
+            printf '%s\n' -drive "if=none,id=$id,$image,format=coppice,$drive" \
                 -device "coppice-nvme,id=$id-controller,drive=$id,serial=$serial$boot$with" ;;
         virtio)
-            printf '%s\n' -drive "if=none,id=$id,file=$file,format=raw,$drive" \
+            printf '%s\n' -drive "if=none,id=$id,$image,format=raw,$drive" \
                 -device "virtio-blk-pci,drive=$id,serial=$serial$boot$with" ;;
         *) echo "boot: no device '$device'" >&2; return 2 ;;
     esac

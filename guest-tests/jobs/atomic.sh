@@ -1,10 +1,11 @@
-# jobs/atomic.sh limits|write|plain SERIAL…: 64 KiB atomic writes (Linux 6.12).
+# jobs/atomic.sh limits|write|plain [--writes=N] SERIAL…: 64 KiB atomic writes (Linux 6.12).
 #
 # limits: what the kernel made of the disk's AWUPF and NAWUPF. write: 64 KiB RWF_ATOMIC writes, each
 # SYNC announced. plain: the same without the flag (to prove the programs on a disk without atomics).
 suite=atomic
 . "$(dirname "$0")/lib.sh"
-what=$1; shift
+what=$1 writes=600; shift
+case $1 in --writes=*) writes=${1#*=}; shift ;; esac
 for serial in "$@"; do
     device=$(namespace_of "$serial") || { fail "$serial" "no device"; continue; }
     queue=/sys/block/${device#/dev/}/queue
@@ -22,7 +23,7 @@ for serial in "$@"; do
             check "statx-$lba" guest-blocks atomic-limits "$device" --at-least 64k ;;
         write|plain)
             flag=; [ $what = write ] || flag=--plain
-            guest-blocks atomic-write "$device" --writes "${COPPICE_WRITES:-600}" $flag > "$COPPICE_SHARE/atomic-$serial" &&
+            guest-blocks atomic-write "$device" --writes "$writes" $flag > "$COPPICE_SHARE/atomic-$serial" &&
                 pass "$what-$lba" || fail "$what-$lba" "exit code $?"
             sed -n "s|^FIGURE |FIGURE $suite/$what-$lba/|p" "$COPPICE_SHARE/atomic-$serial"
             check "read-back-$what-$lba" guest-blocks atomic-verify "$device" \

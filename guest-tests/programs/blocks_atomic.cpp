@@ -9,6 +9,7 @@
 // with --prefix also: no write is missing that came before one that is there.
 #include "blocks.h"
 #include "pattern.h"
+#include "plans.h"
 #include "target.h"
 
 #include <sys/syscall.h>
@@ -37,7 +38,7 @@ std::uint32_t u32_at(const std::byte* memory, std::size_t offset) {
 
 struct Plan {
     std::uint64_t seed, unit, length, units;
-    std::uint64_t unit_of(std::uint64_t write) const { return mix(mix(seed) ^ write) % units; }
+    std::uint64_t unit_of(std::uint64_t write) const { return guest::unit_of(seed, write, units); }
 };
 
 Plan plan(const Words& words, const Target& target) {

@@ -9,9 +9,9 @@
 // nothing of a later write without all of the earlier ones.
 #include "blocks.h"
 #include "pattern.h"
+#include "plans.h"
 #include "target.h"
 
-#include <algorithm>
 #include <fstream>
 #include <map>
 #include <set>
@@ -22,24 +22,6 @@ namespace {
 // After the last `ACK` that reached the host, one more batch may have been acknowledged unseen, and
 // one more begun.
 constexpr std::uint64_t under_way_at_most = 2;
-
-struct Batch {
-    std::vector<std::uint64_t> blocks;  // in the order of writing
-    bool fua;
-};
-
-Batch batch(std::uint64_t seed, std::uint64_t number, std::uint64_t blocks) {
-    Random random(mix(seed) ^ (number << 8));
-    Batch made{{}, number % 2 == 1};
-    const std::uint64_t count = made.fua ? 1 : 1 + random.below(12);
-    // No block twice: the order of a batch's writes must show in what is there.
-    while (made.blocks.size() < count) {
-        const std::uint64_t block = random.below(blocks);
-        if (std::find(made.blocks.begin(), made.blocks.end(), block) == made.blocks.end())
-            made.blocks.push_back(block);
-    }
-    return made;
-}
 
 struct Round {
     std::uint64_t start, acknowledged;  // acknowledged == start - 1: nothing was
