@@ -69,10 +69,8 @@ void Controller::run(Request& request, const CreateCqCommand& command)
 void Controller::run(Request& request, const CreateSqCommand& command)
 {
     StatusCode status = StatusCode::success;
-    if (command.id == 0 || command.id > kMaxIoQueues ||
-        submission_queues_[command.id] != nullptr) {
-        status = StatusCode::invalid_queue_identifier;
-    } else if (command.completion_queue == 0 || command.completion_queue > kMaxIoQueues) {
+    if (command.id == 0 || command.id > kMaxIoQueues || command.completion_queue == 0 ||
+        command.completion_queue > kMaxIoQueues || submission_queues_[command.id] != nullptr) {
         status = StatusCode::invalid_queue_identifier;
     } else if (completion_queues_[command.completion_queue] == nullptr) {
         status = StatusCode::completion_queue_invalid;

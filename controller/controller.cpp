@@ -96,6 +96,14 @@ void Controller::write_register(std::uint64_t offset, std::uint64_t value, unsig
     if (offset % 4 != 0 || (bytes != 4 && bytes != 8)) {
         return;  // undefined by 3.1.3; dropped
     }
+    if (in_poll_) {
+        // A guest aimed one of our own transfers at these registers, so this is a call from inside
+        // our own work. A doorbell is only noted; nothing else is done, least of all a reset.
+        if (is_doorbell(offset) && doorbell(offset, low_half(value))) {
+            host_.schedule_poll();
+        }
+        return;
+    }
     if (is_doorbell(offset)) {
         (void)doorbell(offset, low_half(value));
         poll();
@@ -325,7 +333,7 @@ void Controller::flush_for_shutdown()
         Operation flush;
         flush.kind = Operation::Kind::flush;
         flush.volume = VolumeId(nsid);
-        backend_->submit(flush, [done](Status status) { done(status.has_value()); });
+        backend_->submit(flush, [done](const Status& status) { done(status.has_value()); });
     }
     done(true);
 }

@@ -55,8 +55,12 @@ public:
         std::memcpy(memory.data() + address, from.data(), from.size());
         return true;
     }
+    std::function<void()> on_map;  // what a transfer aimed at the device itself would cause
     void* map(std::uint64_t address, std::size_t& length, Direction) override
     {
+        if (on_map) {
+            on_map();
+        }
         if (refuse_maps || !inside(address, 1)) {
             return nullptr;
         }

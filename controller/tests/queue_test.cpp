@@ -382,3 +382,23 @@ TEST_CASE("work in one call is bounded")
     }
     CHECK(reaped == 1000);
 }
+
+TEST_CASE("transfers aimed at the registers change nothing in mid-work")
+{
+    Machine machine;
+    machine.enable();
+    DriverQueue queue = machine.create_queue(1, 16, 1);
+    const DataPointer data{machine.pages.take(1), 0};
+    machine.host.on_map = [&] {
+        machine.write32(kRegisterCc, 0);
+        machine.write32(kDoorbells, 0);
+        machine.controller->poll();
+    };
+    machine.submit(queue, io_entry(IoOpcode::read, 1, 0, 1, data));
+    machine.run();
+    machine.host.on_map = nullptr;
+    machine.run();
+    CHECK(machine.read32(kRegisterCsts) == 1);
+    CHECK(machine.reap(queue));
+    CHECK(machine.status(queue, io_entry(IoOpcode::read, 1, 0, 1, data)) == StatusCode::success);
+}
