@@ -1,10 +1,484 @@
 #include "format/sim/directed.h"
 
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "format/layout/layout.h"
+#include "format/sim/report.h"
+
 namespace coppice::sim {
+
+namespace {
+
+constexpr std::uint64_t kBlockSectors = kBlockBytes / kSectorBytes;
+constexpr VolumeId kFirst{1};
+constexpr std::uint64_t kRingBlocks = layout::kMinJournalBlocks;
+constexpr std::uint64_t kMillisecond = 1'000'000;
+
+bool in_ring(const LoggedRequest& request)
+{
+    return request.offset_bytes >= layout::kJournalStart * kBlockBytes &&
+           request.offset_bytes < (layout::kJournalStart + kRingBlocks) * kBlockBytes;
+}
+
+bool is_ring_write(const LoggedRequest& request)
+{
+    return request.kind == IoRequest::Kind::write && in_ring(request);
+}
+
+// A caller that tells the model what it does.
+class Caller {
+public:
+    Caller(Store& store, Model& model, EventClock& clock)
+        : store_(store), model_(model), clock_(clock)
+    {
+    }
+
+    void write(VolumeId id, std::uint64_t first, const Stamps& stamps, bool fua = false)
+    {
+        Change change;
+        change.what = fmt::format("write of sectors {} + {} of volume {}", first, stamps.size(),
+                                  id.value);
+        change.durable = fua;
+        change.patches = {{first, stamps}};
+        perform(id, std::move(change), [&] {
+            std::vector<std::byte> bytes(stamps.size() * kSectorBytes);
+            write_stamps(stamps, bytes);
+            const iovec buffer{bytes.data(), bytes.size()};
+            return store_.write(id, first * kSectorBytes, {&buffer, 1}, fua);
+        });
+    }
+
+    void deallocate(VolumeId id, const std::vector<SectorRange>& ranges)
+    {
+        Change change;
+        change.what = fmt::format("deallocation of {} ranges of volume {}", ranges.size(),
+                                  id.value);
+        std::vector<Range> bytes;
+        for (const SectorRange& range : ranges) {
+            change.patches.push_back({range.first, Stamps(range.count, kZeroes)});
+            bytes.push_back({range.first * kSectorBytes, range.count * kSectorBytes});
+        }
+        perform(id, std::move(change), [&] { return store_.deallocate(id, bytes); });
+    }
+
+    void clone(VolumeId to, std::uint64_t first, VolumeId from, const SectorRange& range)
+    {
+        const Stamps& now = model_.find(from)->now;
+        const auto begin = now.begin() + static_cast<std::ptrdiff_t>(range.first);
+        Change change;
+        change.what = fmt::format("clone of volume {} to sector {} of volume {}", from.value,
+                                  first, to.value);
+        change.patches = {{first, Stamps(begin, begin + static_cast<std::ptrdiff_t>(range.count))}};
+        const CloneSource source{from, {range.first * kSectorBytes, range.count * kSectorBytes}};
+        perform(to, std::move(change),
+                [&] { return store_.clone(to, first * kSectorBytes, {&source, 1}); });
+    }
+
+    void flush(VolumeId id)
+    {
+        const Event asked = clock_.tick();
+        require(store_.flush(id), "flush");
+        model_.find(id)->flushes.push_back({asked, clock_.tick()});
+    }
+
+    void checkpoint()
+    {
+        const Event asked = clock_.tick();
+        require(store_.checkpoint(), "checkpoint");
+        const Event answered = clock_.tick();
+        for (auto& [id, volume] : model_.volumes) {
+            volume.flushes.push_back({asked, answered});
+        }
+    }
+
+    VolumeId create_volume(std::uint64_t sectors)
+    {
+        NewVolume wanted;
+        wanted.name = fmt::format("v{}", clock_.now);
+        wanted.size_bytes = sectors * kSectorBytes;
+        wanted.lba_shift = 9;
+        Volume made;
+        made.name = wanted.name;
+        made.created_asked = clock_.tick();
+        const Result<VolumeId> id = store_.create_volume(wanted);
+        made.created_answered = clock_.tick();
+        if (!id) {
+            violation("a volume cannot be made: " + id.error().text);
+        }
+        made.id = *id;
+        made.start.assign(sectors, kZeroes);
+        made.now = made.start;
+        model_.volumes[id->value] = std::move(made);
+        return *id;
+    }
+
+    static void require(const Status& status, const std::string& what)
+    {
+        if (!status) {
+            violation(fmt::format("{} failed with {}: {}", what, error_name(status.error().code),
+                                  status.error().text));
+        }
+    }
+
+private:
+    template <typename Call>
+    void perform(VolumeId id, Change change, Call call)
+    {
+        Volume& volume = *model_.find(id);
+        const std::string what = change.what;
+        change.asked = clock_.tick();
+        volume.changes.push_back(std::move(change));
+        const std::size_t index = volume.changes.size() - 1;
+        require(call(), what);
+        Change& done = volume.changes[index];
+        done.answered = clock_.tick();
+        for (const Patch& patch : done.patches) {
+            std::copy(patch.stamps.begin(), patch.stamps.end(),
+                      volume.now.begin() + static_cast<std::ptrdiff_t>(patch.first));
+        }
+    }
+
+    Store& store_;
+    Model& model_;
+    EventClock& clock_;
+};
+
+Stamps stamps_from(Stamp first, std::uint64_t count)
+{
+    Stamps stamps(count);
+    for (Stamp& stamp : stamps) {
+        stamp = first++;
+    }
+    return stamps;
+}
+
+Plan steady_plan()
+{
+    Plan plan;
+    plan.closes = false;
+    plan.tick_ns = 3'600'000'000'000;  // background work only where the story asks for it
+    plan.disk.slow_percent = 0;
+    plan.cache_bytes = 4 << 20;
+    return plan;
+}
+
+Model new_model(std::uint64_t volume_bytes)
+{
+    Model model;
+    Volume first;
+    first.id = kFirst;
+    first.name = CreateOptions{}.volume_name;
+    first.start.assign(volume_bytes / kSectorBytes, kZeroes);
+    first.now = first.start;
+    model.volumes[1] = std::move(first);
+    return model;
+}
+
+bool keep_all(LoggedRequest&) { return true; }
+
+// ---- The stories ----------------------------------------------------------------------------
+
+// One command of more ranges than a commit has room for beside others stands whole in one commit:
+// a cut between two commits shows all of it or nothing.
+void long_command_is_whole(const StoreKind& kind)
+{
+    constexpr std::uint64_t kBlocks = 6000;
+    constexpr std::uint64_t kVolumeBytes = kBlocks * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 1, kVolumeBytes);
+    const Recording recording = record(
+        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+            Caller caller(store, model, clock);
+            for (std::uint64_t at = 0; at < kBlocks; at += 250) {
+                caller.write(kFirst, at * kBlockSectors,
+                             stamps_from(1 + at * kBlockSectors, 250 * kBlockSectors));
+            }
+            caller.checkpoint();
+            // Three commands of 3,000 operations each: a commit of an eighth of the ring ends
+            // within the third one.
+            for (const std::uint64_t odd : {0U, 0U, 1U}) {
+                std::vector<SectorRange> ranges;
+                for (std::uint64_t block = odd; block < kBlocks; block += 2) {
+                    ranges.push_back({block * kBlockSectors, kBlockSectors});
+                }
+                caller.deallocate(kFirst, ranges);
+            }
+            caller.flush(kFirst);
+        });
+    CutMaker maker(recording.log);
+    for (const LoggedRequest& request : recording.log.requests) {
+        if (is_ring_write(request)) {
+            examine(kind, maker.cut(request.completed, keep_all), recording, request.completed);
+        }
+    }
+}
+
+// A commit of many blocks of which one did not arrive counts for nothing.
+void torn_commit_is_nothing(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 256 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 2, kVolumeBytes);
+    const Recording recording = record(
+        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+            Caller caller(store, model, clock);
+            for (std::uint64_t block = 0; block < 250; ++block) {
+                caller.write(kFirst, block * kBlockSectors,
+                             stamps_from(1 + block * kBlockSectors, kBlockSectors));
+            }
+            caller.flush(kFirst);
+        });
+    // Four blocks; the chain shows the lack of an inner one too, of the last only its own absence.
+    for (std::uint64_t lost = 0; lost < 4; ++lost) {
+        Event event = 0;
+        for (const LoggedRequest& request : recording.log.requests) {
+            if (is_ring_write(request) && request.data.size() > lost * kBlockBytes) {
+                event = request.completed;
+            }
+        }
+        CutMaker maker(recording.log);
+        const SparseBytes left = maker.cut(event, [lost](LoggedRequest& request) {
+            if (is_ring_write(request) && request.data.size() >= (lost + 1) * kBlockBytes) {
+                std::fill_n(request.data.begin() + static_cast<std::ptrdiff_t>(lost * kBlockBytes),
+                            kBlockBytes, std::byte{0});
+            }
+            return true;
+        });
+        const Context context(fmt::format("block {} of the commit is lost", lost));
+        examine(kind, left, recording, event);
+    }
+}
+
+// The ring goes round and round while nobody looks after it: what stands in it and is needed stays.
+void full_ring_waits(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 16 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 3, kVolumeBytes);
+    const Recording recording = record(
+        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+            Caller caller(store, model, clock);
+            // No checkpoint in the background: who writes must make room.
+            store.pause();
+            for (std::uint64_t i = 0; i < kRingBlocks + 200; ++i) {
+                caller.write(kFirst, i % 16 * kBlockSectors,
+                             stamps_from(1 + i * kBlockSectors, kBlockSectors), true);
+            }
+            store.resume();
+        });
+    CutMaker maker(recording.log);
+    for (const Event event : {recording.ended / 2, recording.ended * 9 / 10, recording.ended}) {
+        examine(kind, maker.cut(event, keep_all), recording, event);
+    }
+}
+
+// Recovery dropped a commit because its data had not arrived. Later the same data come to the same
+// place (a caller that writes again what was lost): the old commit must not become valid by that.
+void dropped_commits_stay_dropped(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 64 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 4, kVolumeBytes);
+    Plan plan = steady_plan();
+    plan.commit_interval_ns = 1;
+    const Stamps lost = stamps_from(1000, kBlockSectors);
+    const Recording before = record(
+        kind, image, new_model(kVolumeBytes), plan, 1,
+        [&](FiberTasks& tasks, Store& store, Model& model, EventClock& clock) {
+            Caller caller(store, model, clock);
+            caller.write(kFirst, 0, stamps_from(1, kBlockSectors), true);
+            // Two commits that no sync covers.
+            for (const std::uint64_t block : {1U, 2U}) {
+                caller.write(kFirst, block * kBlockSectors,
+                             block == 1 ? lost : stamps_from(2000, kBlockSectors));
+                tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
+                store.tick();
+                tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
+            }
+        });
+    std::vector<std::byte> lost_bytes(kBlockBytes);
+    write_stamps(lost, lost_bytes);
+    CutMaker first_maker(before.log);
+    const SparseBytes first = first_maker.cut(
+        before.ended, [&](LoggedRequest& request) { return request.data != lost_bytes; });
+    const Contents contents = examine(kind, first, before, before.ended);
+
+    const Recording after = record(
+        kind, first, model_of(contents), plan, 1,
+        [&](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+            Caller(store, model, clock).write(kFirst, kBlockSectors, lost);
+        });
+    CutMaker maker(after.log);
+    examine(kind, maker.cut(after.ended, keep_all), after, after.ended);
+}
+
+// A slow read under which its blocks are overwritten, let go by checkpoints and given out again
+// still gets what was there when it began.
+void slow_reader_keeps_its_blocks(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 1024 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 5, kVolumeBytes);
+    Plan plan = steady_plan();
+    bool slow = false;
+    plan.disk.duration_ns = [&slow](const IoRequest& request) -> std::uint64_t {
+        const bool read = request.kind == IoRequest::Kind::read;
+        return slow && read ? 1'000 * kMillisecond : 1'000;
+    };
+    record(kind, image, new_model(kVolumeBytes), plan, 1,
+           [&](FiberTasks& tasks, Store& store, Model& model, EventClock& clock) {
+               Caller caller(store, model, clock);
+               const Stamps old = stamps_from(1, 64 * kBlockSectors);
+               caller.write(kFirst, 0, old);
+               caller.checkpoint();
+               std::vector<std::byte> bytes(old.size() * kSectorBytes);
+               const iovec buffer{bytes.data(), bytes.size()};
+               Status done;
+               bool ended = false;
+               Task* self = tasks.current();
+               // The map is read first, so that only the data are slow.
+               Caller::require(store.read(kFirst, 0, {&buffer, 1}), "read");
+               slow = true;
+               tasks.spawn([&] {
+                   done = store.read(kFirst, 0, {&buffer, 1});
+                   ended = true;
+                   tasks.wake(self);
+               });
+               tasks.sleep_until(tasks.now_ns() + kMillisecond);
+               slow = false;
+               // All free blocks of a group are given out once, then the first ones again.
+               Stamp next = 1'000'000;
+               for (std::uint64_t i = 0; i < 2 * layout::kGroupBlocks / 64; ++i) {
+                   caller.write(kFirst, i % 4 * 64 * kBlockSectors,
+                                stamps_from(next, 64 * kBlockSectors));
+                   next += 64 * kBlockSectors;
+                   if (i % 16 == 0) {
+                       caller.checkpoint();
+                   }
+               }
+               if (ended) {
+                   violation("the slow read was not slow: the scenario shows nothing");
+               }
+               while (!ended) {
+                   tasks.suspend();
+               }
+               Caller::require(done, "the slow read");
+               if (const Stamps found = read_stamps(bytes); found != old) {
+                   violation("the slow read saw later contents: " + differences(old, found, 0));
+               }
+           });
+}
+
+// A clone that builds on another volume's pending write takes that along when it is flushed.
+void clone_takes_its_source_along(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 64 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 6, kVolumeBytes);
+    const Recording recording = record(
+        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+            Caller caller(store, model, clock);
+            const VolumeId other = caller.create_volume(64 * kBlockSectors);
+            caller.write(other, 0, stamps_from(1, 16 * kBlockSectors));
+            caller.clone(kFirst, 0, other, {0, 16 * kBlockSectors});
+            caller.flush(kFirst);
+        });
+    CutMaker maker(recording.log);
+    examine(kind, maker.cut(recording.ended, keep_all), recording, recording.ended);
+}
+
+// The process is killed, not the host: what it wrote and never synced is still to be seen. Who
+// opens the image anew, sees it and flushes has been promised it.
+void flush_covers_what_recovery_showed(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 64 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 7, kVolumeBytes);
+    FiberTasks tasks({.stack_bytes = 64 * 1024, .seed = 1, .virtual_time = true});
+    Recording recording;
+    recording.model = new_model(kVolumeBytes);
+    SimDisk disk(tasks, recording.clock, image, {});
+    const auto with_store = [&](const std::function<void(Store&)>& body) {
+        tasks.run([&] {
+            OpenOptions options;
+            options.commit_interval_ns = 1;
+            auto store = kind.open(disk, options);
+            if (!store) {
+                violation("open failed: " + store.error().text);
+            }
+            body(**store);
+            (*store)->pause();
+            (*store)->abandon();
+            store->reset();
+        });
+        tasks.run_until_idle();
+    };
+    with_store([&](Store& store) {
+        Caller(store, recording.model, recording.clock)
+            .write(kFirst, 0, stamps_from(1, kBlockSectors));
+        tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
+        store.tick();
+        tasks.sleep_until(tasks.now_ns() + 100 * kMillisecond);
+    });
+    with_store([&](Store& store) {
+        if (store.info().replayed_operations == 0) {
+            violation("nothing was replayed: the scenario shows nothing");
+        }
+        Caller(store, recording.model, recording.clock).flush(kFirst);
+    });
+    const Event end = recording.clock.tick();
+    CutMaker maker(disk.log());
+    examine(kind, maker.cut(end, [](LoggedRequest&) { return false; }), recording, end);
+}
+
+// Creation is cut anywhere: the image is whole, or is refused with an error.
+void cut_while_created(const StoreKind& kind)
+{
+    FiberTasks tasks({.stack_bytes = 64 * 1024, .seed = 1, .virtual_time = true});
+    EventClock clock;
+    SimDisk disk(tasks, clock, SparseBytes(), {});
+    tasks.run([&] {
+        CreateOptions options;
+        options.uuid.bytes.fill(7);
+        options.volume_bytes = 64 * kBlockBytes;
+        options.journal_bytes = kRingBlocks * kBlockBytes;
+        Caller::require(kind.create(disk, options), "create");
+    });
+    const Event created = clock.tick();
+    Random random(1);
+    CutMaker maker(disk.log());
+    for (Event event = 0; event <= created; ++event) {
+        CutSummary summary;
+        const SparseBytes left = maker.cut(event, random, summary);
+        const Context context(summary.text());
+        FiberTasks reader({.stack_bytes = 64 * 1024, .virtual_time = true});
+        MemoryDisk memory(reader, left);
+        reader.run([&] {
+            auto store = kind.open(memory, {});
+            if (!store && event == created) {
+                violation("an image that was made cannot be opened: " + store.error().text);
+            }
+            if (store) {
+                (*store)->pause();
+                (*store)->abandon();
+                store->reset();
+            }
+        });
+    }
+}
+
+}  // namespace
 
 const std::vector<Directed>& directed_scenarios()
 {
-    static const std::vector<Directed> scenarios = {};
+    static const std::vector<Directed> scenarios = {
+        {"long-command-is-whole", {Rule::atomic_commands}, long_command_is_whole},
+        {"torn-commit-is-nothing", {Rule::whole_commits}, torn_commit_is_nothing},
+        {"full-ring-waits", {Rule::ring_tail_kept}, full_ring_waits},
+        {"dropped-commits-stay-dropped", {Rule::close_recovery}, dropped_commits_stay_dropped},
+        {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
+        {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
+        {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed, false},
+        {"cut-while-created", {}, cut_while_created},
+    };
     return scenarios;
 }
 

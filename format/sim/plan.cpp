@@ -87,6 +87,8 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::remove)] = 1;
         if (random.chance(50)) {
             plan.tick_ns = 60'000'000'000;  // the ring is full before anybody looks at it
+            plan.forced_percent = 100;
+            plan.fibers = 1;
         }
         break;
     case 3:

@@ -353,14 +353,14 @@ SparseBytes CutMaker::cut(Event event, Random& random, CutSummary& summary)
     return image;
 }
 
-SparseBytes CutMaker::cut(Event event, const std::function<bool(const LoggedRequest&)>& keep)
+SparseBytes CutMaker::cut(Event event, const std::function<bool(LoggedRequest&)>& keep)
 {
-    SparseBytes image;
     const std::vector<std::size_t> candidates = volatile_at(event);
-    image = durable_;
+    SparseBytes image = durable_;
     for (const std::size_t index : candidates) {
-        if (keep(log_.requests[index])) {
-            apply(image, log_.requests[index]);
+        LoggedRequest request = log_.requests[index];
+        if (keep(request)) {
+            apply(image, request);
         }
     }
     return image;

@@ -127,8 +127,9 @@ public:
 
     SparseBytes cut(Event event, Random& random, CutSummary& summary);
 
-    // For directed scenarios: `keep` decides for each volatile request (writes whole).
-    SparseBytes cut(Event event, const std::function<bool(const LoggedRequest&)>& keep);
+    // For directed scenarios: `keep` decides for each volatile request; it may change the data of a
+    // write to tear it.
+    SparseBytes cut(Event event, const std::function<bool(LoggedRequest&)>& keep);
 
 private:
     // Brings `durable_` up to the event and lists what is volatile there, in the order in which it
