@@ -111,7 +111,8 @@ Status Committer::write_operations(std::vector<JournalOperation> operations)
             }
             const std::uint64_t blocks =
                 commit_blocks(command_end - begin, payload + command_payload);
-            if (end > begin && blocks > state_.ring.commit_limit()) {
+            const bool full = blocks > state_.ring.commit_limit();
+            if (end > begin && (full || !obeys(Rule::atomic_commands))) {
                 break;
             }
             CHECK(blocks <= state_.ring.commit_limit());
