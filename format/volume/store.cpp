@@ -599,7 +599,9 @@ Status StoreImpl::perform(const Operation& operation)
     case Operation::Kind::write:
         return write(operation.volume, operation.offset_bytes, operation.buffers, operation.fua);
     case Operation::Kind::flush: return flush(operation.volume);
-    case Operation::Kind::deallocate: return deallocate(operation.volume, operation.ranges);
+    case Operation::Kind::deallocate:
+        return finish(deallocate(operation.volume, operation.ranges), operation.volume,
+                      operation.fua);
     case Operation::Kind::write_zeroes: {
         Status done =
             write_zeroes(operation.volume, {operation.offset_bytes, operation.length_bytes});
