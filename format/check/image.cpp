@@ -113,6 +113,28 @@ Status Image::load(Findings& findings) {
     return check_geometry(findings, header_good);
 }
 
+Status Image::judge_format(std::uint64_t major, std::uint64_t minor, std::uint64_t incompatible,
+                           std::uint64_t read_only_compatible) const {
+    if (demand_ == Demand::none) {
+        return {};
+    }
+    if (major != layout::kMajorVersion) {
+        return fail(ErrorCode::unsupported_version,
+                    fmt::format("the image has format version {}.{}; this program knows {}.{}",
+                                major, minor, layout::kMajorVersion, layout::kMinorVersion));
+    }
+    const std::uint64_t unknown = (incompatible & ~layout::kKnownIncompatible) |
+                                  (read_only_compatible & ~layout::kKnownReadOnlyCompatible);
+    if (unknown != 0) {
+        // What a feature of a later version does to the space cannot be judged here.
+        return fail(ErrorCode::unknown_feature,
+                    fmt::format("the image uses features that this program does not know (bits "
+                                "{:#x}); use the version that wrote it",
+                                unknown));
+    }
+    return {};
+}
+
 Status Image::load_header(Findings& findings, bool& header_good) {
     auto block = std::make_unique<Block>();
     COPPICE_TRY(read_block(0, *block));
@@ -131,23 +153,8 @@ Status Image::load_header(Findings& findings, bool& header_good) {
         return {};
     }
     seed_ = seed_of(header_.uuid);
-    if (header_.major_version != layout::kMajorVersion) {
-        return fail(ErrorCode::unsupported_version,
-                    fmt::format("the image has format version {}.{}; this program knows {}.{}",
-                                header_.major_version.get(), header_.minor_version.get(),
-                                layout::kMajorVersion, layout::kMinorVersion));
-    }
-    const std::uint64_t unknown =
-        (header_.incompatible & ~layout::kKnownIncompatible) |
-        (header_.read_only_compatible & ~layout::kKnownReadOnlyCompatible);
-    if (unknown != 0) {
-        // What a feature of a later version does to the space cannot be judged here.
-        return fail(ErrorCode::unknown_feature,
-                    fmt::format("the image uses features that this program does not know (bits "
-                                "{:#x}); check it with the version that wrote it",
-                                unknown));
-    }
-    return {};
+    return judge_format(header_.major_version, header_.minor_version, header_.incompatible,
+                        header_.read_only_compatible);
 }
 
 Status Image::load_superblocks(Findings& findings, bool header_good) {
@@ -224,21 +231,8 @@ Status Image::load_superblocks(Findings& findings, bool header_good) {
 }
 
 Status Image::check_geometry(Findings& findings, bool header_good) {
-    if (superblock_.major_version != layout::kMajorVersion) {
-        return fail(ErrorCode::unsupported_version,
-                    fmt::format("the superblock has format version {}.{}; this program knows {}.{}",
-                                superblock_.major_version.get(), superblock_.minor_version.get(),
-                                layout::kMajorVersion, layout::kMinorVersion));
-    }
-    const std::uint64_t unknown =
-        (superblock_.incompatible & ~layout::kKnownIncompatible) |
-        (superblock_.read_only_compatible & ~layout::kKnownReadOnlyCompatible);
-    if (unknown != 0) {
-        return fail(ErrorCode::unknown_feature,
-                    fmt::format("the superblock names features that this program does not know "
-                                "(bits {:#x})",
-                                unknown));
-    }
+    COPPICE_TRY(judge_format(superblock_.major_version, superblock_.minor_version,
+                             superblock_.incompatible, superblock_.read_only_compatible));
     if (const std::string text = places_text(superblock_); !text.empty()) {
         return fail(ErrorCode::bad_superblock,
                     fmt::format("the superblock of generation {} describes an impossible image: {}",

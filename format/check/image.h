@@ -52,7 +52,11 @@ struct SuperblockCopy {
 
 class Image {
   public:
-    explicit Image(Disk& disk) : disk_(disk) {}
+    // Whoever only shows what is there demands nothing of versions and features.
+    enum class Demand : std::uint8_t { known_format, none };
+
+    explicit Image(Disk& disk, Demand demand = Demand::known_format)
+        : disk_(disk), demand_(demand) {}
 
     // Reads and judges header and superblocks. Findings are what is wrong although it can go on.
     Status load(Findings& findings);
@@ -83,7 +87,12 @@ class Image {
     Status load_superblocks(Findings& findings, bool header_good);
     Status check_geometry(Findings& findings, bool header_good);
 
+    // Does this program know what the image is made of?
+    Status judge_format(std::uint64_t major, std::uint64_t minor, std::uint64_t incompatible,
+                        std::uint64_t read_only_compatible) const;
+
     Disk& disk_;
+    Demand demand_;
     layout::ImageHeader header_{};
     layout::Superblock superblock_{};
     std::array<SuperblockCopy, 4> copies_{};
