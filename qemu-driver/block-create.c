@@ -145,7 +145,7 @@ static uint64_t overhead_bytes(uint64_t data, uint64_t journal) {
 
 BlockMeasureInfo* coppice_bdrv_measure(QemuOpts* options, BlockDriverState* source, Error** errp) {
     uint64_t size = qemu_opt_get_size_del(options, BLOCK_OPT_SIZE, 0);
-    uint64_t journal = qemu_opt_get_size_del(options, OPTION_JOURNAL_SIZE, 64 * MiB);
+    uint64_t journal = qemu_opt_get_size_del(options, OPTION_JOURNAL_SIZE, 0);
     int64_t data = 0;
     if (source) {
         int64_t length = bdrv_getlength(source);
@@ -156,6 +156,8 @@ BlockMeasureInfo* coppice_bdrv_measure(QemuOpts* options, BlockDriverState* sour
         }
         size = length;
     }
+    if (journal == 0) journal = size / 256; /* as the store scales it */
+    journal = MAX(MIN(journal, 64 * MiB), 4 * MiB);
     BlockMeasureInfo* info = g_new0(BlockMeasureInfo, 1);
     info->required = data + overhead_bytes(data, journal);
     info->fully_allocated = ROUND_UP(size, 4096) + overhead_bytes(size, journal);

@@ -328,7 +328,8 @@ static BlockDriver coppice_bdrv_driver = {
 /* ---- For the device module ---- */
 
 struct coppice_store* coppice_block_store(BlockDriverState* bs) {
-    return bs && bs->drv == &coppice_bdrv_driver ? coppice_bdrv_store(bs) : NULL;
+    bool ours = bs && bs->drv && bs->drv->bdrv_open == coppice_bdrv_open;
+    return ours ? coppice_bdrv_store(bs) : NULL;
 }
 
 uint32_t coppice_block_volume(BlockDriverState* bs) {
@@ -339,7 +340,28 @@ void coppice_block_wrote(BlockDriverState* bs) {
     qatomic_inc(&bs->write_gen);
 }
 
+/* ---- A name for -blockdev ----
+ *
+ * What -blockdev, blockdev-add and qemu-storage-daemon accept as driver= is an enumeration that was
+ * fixed when QEMU was compiled. So that they can open an image at all, the format also answers to
+ * the name of one that nobody has used for twenty years (compressed loop images of Knoppix, read-only
+ * in QEMU). That takes only `file`: the first volume. */
+#define CLOSED_LIST_NAME "cloop"
+
+static BlockDriver closed_list_driver;
+
+static void register_closed_list_name(void) {
+    closed_list_driver = coppice_bdrv_driver;
+    closed_list_driver.format_name = CLOSED_LIST_NAME;
+    closed_list_driver.bdrv_probe = NULL;
+    closed_list_driver.bdrv_co_create_opts = NULL;
+    closed_list_driver.create_opts = NULL;
+    bdrv_register(&closed_list_driver);
+}
+
 static void coppice_bdrv_init(void) {
     bdrv_register(&coppice_bdrv_driver);
+    /* The driver registered last is found first. QEMU's own come after us, and this after them. */
+    register_module_init(register_closed_list_name, MODULE_INIT_BLOCK);
 }
 block_init(coppice_bdrv_init);
