@@ -115,8 +115,8 @@ double run(FiberTasks& tasks, Store& store, const Measure& measure, std::uint64_
             const std::uint64_t places = volume_bytes / measure.bytes;
             while (started < operations) {
                 const std::uint64_t number = started++;
-                const std::uint64_t place = measure.sequential ? number % places
-                                                               : random() % places;
+                const std::uint64_t place =
+                    measure.sequential ? number % places : random() % places;
                 const std::uint64_t offset = place * measure.bytes;
                 require(measure.write ? store.write(VolumeId(1), offset, {&buffer, 1}, false)
                                       : store.read(VolumeId(1), offset, {&buffer, 1}));
@@ -186,12 +186,12 @@ int main(int argc, char** argv)
                 const double rate = run(tasks, store, measure, volume_bytes, count, depth);
                 require(store.flush(VolumeId(1)));
                 const double user = static_cast<double>(count * measure.bytes);
-                fmt::print("{:<34} {:>6} {:>12.0f} {:>10.0f} {:>14}\n", measure.name, depth, rate,
-                           rate * static_cast<double>(measure.bytes) / 1e6,
-                           measure.write ? fmt::format("{:.3f}",
-                                                       static_cast<double>(disk.written_bytes) /
-                                                           user)
-                                         : "");
+                fmt::print(
+                    "{:<34} {:>6} {:>12.0f} {:>10.0f} {:>14}\n", measure.name, depth, rate,
+                    rate * static_cast<double>(measure.bytes) / 1e6,
+                    measure.write
+                        ? fmt::format("{:.3f}", static_cast<double>(disk.written_bytes) / user)
+                        : "");
             }
         }
         const Statistics statistics = store.statistics();

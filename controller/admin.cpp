@@ -19,9 +19,8 @@ constexpr std::uint64_t kNsPerMs = 1'000'000;
 
 void Controller::execute_admin(Request& request)
 {
-    const Checked<AdminCommand> command =
-        parse_admin(request.entry, config_.manage != GuestManage::off &&
-                                       backend_->abilities().snapshots);
+    const Checked<AdminCommand> command = parse_admin(
+        request.entry, config_.manage != GuestManage::off && backend_->abilities().snapshots);
     if (!command) {
         complete(request, command.error());
         return;
@@ -44,24 +43,20 @@ void Controller::when(Request& request, std::function<bool()> ready, std::functi
 void Controller::run(Request& request, const CreateCqCommand& command)
 {
     StatusCode status = StatusCode::success;
-    const bool vector_known =
-        command.vector < (host_.message_interrupts() ? config_.vectors : 1U);
-    if (command.id == 0 || command.id > kMaxIoQueues ||
-        completion_queues_[command.id] != nullptr) {
+    const bool vector_known = command.vector < (host_.message_interrupts() ? config_.vectors : 1U);
+    if (command.id == 0 || command.id > kMaxIoQueues || completion_queues_[command.id] != nullptr) {
         status = StatusCode::invalid_queue_identifier;
     } else if (command.entries < 2 || command.entries > kMaxQueueEntries) {
         status = StatusCode::invalid_queue_size;
-    } else if (!command.contiguous ||
-               Cc{cc_.load()}.cq_entry_exponent() != kCqEntryExponent) {
+    } else if (!command.contiguous || Cc{cc_.load()}.cq_entry_exponent() != kCqEntryExponent) {
         status = StatusCode::invalid_field;  // CAP.CQR
     } else if (command.base % kPageBytes != 0) {
         status = StatusCode::prp_offset_invalid;
     } else if (!vector_known) {
         status = StatusCode::invalid_interrupt_vector;
     } else {
-        completion_queues_[command.id] =
-            std::make_unique<CompletionQueue>(CompletionQueue::Layout{
-                command.id, command.base, command.entries, command.vector, command.interrupts});
+        completion_queues_[command.id] = std::make_unique<CompletionQueue>(CompletionQueue::Layout{
+            command.id, command.base, command.entries, command.vector, command.interrupts});
     }
     complete(request, status);
 }
@@ -76,23 +71,21 @@ void Controller::run(Request& request, const CreateSqCommand& command)
         status = StatusCode::completion_queue_invalid;
     } else if (command.entries < 2 || command.entries > kMaxQueueEntries) {
         status = StatusCode::invalid_queue_size;
-    } else if (!command.contiguous ||
-               Cc{cc_.load()}.sq_entry_exponent() != kSqEntryExponent) {
+    } else if (!command.contiguous || Cc{cc_.load()}.sq_entry_exponent() != kSqEntryExponent) {
         status = StatusCode::invalid_field;
     } else if (command.base % kPageBytes != 0) {
         status = StatusCode::prp_offset_invalid;
     } else {
-        submission_queues_[command.id] = std::make_unique<SubmissionQueue>(
-            command.id, command.base, command.entries,
-            *completion_queues_[command.completion_queue]);
+        submission_queues_[command.id] =
+            std::make_unique<SubmissionQueue>(command.id, command.base, command.entries,
+                                              *completion_queues_[command.completion_queue]);
     }
     complete(request, status);
 }
 
 void Controller::run(Request& request, const DeleteSqCommand& command)
 {
-    if (command.id == 0 || command.id > kMaxIoQueues ||
-        submission_queues_[command.id] == nullptr) {
+    if (command.id == 0 || command.id > kMaxIoQueues || submission_queues_[command.id] == nullptr) {
         complete(request, StatusCode::invalid_queue_identifier);
         return;
     }
@@ -113,8 +106,7 @@ void Controller::run(Request& request, const DeleteSqCommand& command)
 void Controller::run(Request& request, const DeleteCqCommand& command)
 {
     StatusCode status = StatusCode::success;
-    if (command.id == 0 || command.id > kMaxIoQueues ||
-        completion_queues_[command.id] == nullptr) {
+    if (command.id == 0 || command.id > kMaxIoQueues || completion_queues_[command.id] == nullptr) {
         status = StatusCode::invalid_queue_identifier;
     } else if (completion_queues_[command.id]->users != 0) {
         status = StatusCode::invalid_queue_deletion;  // its submission queues go first (5.6)

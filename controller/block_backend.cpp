@@ -113,8 +113,8 @@ private:
         }
         const Range& source = operation_.sources[index_].range;
         const std::uint64_t left = source.length_bytes - done_;
-        chunk_ = {buffer_.get(), static_cast<std::size_t>(
-                                     std::min<std::uint64_t>(left, kCopyBufferBytes))};
+        chunk_ = {buffer_.get(),
+                  static_cast<std::size_t>(std::min<std::uint64_t>(left, kCopyBufferBytes))};
         const std::uint64_t from = source.offset_bytes + done_;
         done_ += chunk_.iov_len;
         if (done_ == source.length_bytes) {
@@ -168,9 +168,9 @@ private:
     Completion completion_;
     std::unique_ptr<std::byte[]> buffer_;
     iovec chunk_{};
-    std::size_t index_ = 0;      // range or source
-    std::uint64_t done_ = 0;     // of the source
-    std::uint64_t target_ = 0;   // written so far
+    std::size_t index_ = 0;     // range or source
+    std::uint64_t done_ = 0;    // of the source
+    std::uint64_t target_ = 0;  // written so far
     bool write_pending_ = false;
     bool running_ = false;
     bool again_ = false;

@@ -1,6 +1,6 @@
 // One namespace over a plain block device: for when something stands between the device and the
-// store (a throttle, a mirror job, a bitmap), which must see every request. No snapshots; Copy moves
-// bytes through a buffer, and neither it nor a write is atomic.
+// store (a throttle, a mirror job, a bitmap), which must see every request. No snapshots; Copy
+// moves bytes through a buffer, and neither it nor a write is atomic.
 #pragma once
 
 #include <cstdint>
@@ -76,8 +76,8 @@ private:
 
     BlockDevice& device_;
     Namespace identity_;
-    unsigned copies_ = 0;                          // that hold a buffer
-    std::deque<std::shared_ptr<Steps>> waiting_;   // for one of them to end
+    unsigned copies_ = 0;                         // that hold a buffer
+    std::deque<std::shared_ptr<Steps>> waiting_;  // for one of them to end
 };
 
 }  // namespace coppice::nvme

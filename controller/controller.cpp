@@ -1,5 +1,5 @@
-// Registers and life of the controller: Base Specification 2.0, sections 3.1.3, 3.5 (initialisation),
-// 3.6 (shutdown), 3.7 (resets).
+// Registers and life of the controller: Base Specification 2.0, sections 3.1.3, 3.5
+// (initialisation), 3.6 (shutdown), 3.7 (resets).
 //
 //   state      event                 next       what happens
 //   disabled   EN 0 -> 1, valid      enabled    admin queues made, CSTS.RDY = 1
@@ -42,8 +42,12 @@ constexpr std::uint64_t page_of(std::uint64_t address) { return address - addres
 }  // namespace
 
 Controller::Controller(Host& host, Backend& backend, Config config)
-    : host_(host), backend_(&backend), config_(std::move(config)),
-      namespaces_(backend, config_.power_on), features_(config_.vectors), cap_(capabilities()),
+    : host_(host),
+      backend_(&backend),
+      config_(std::move(config)),
+      namespaces_(backend, config_.power_on),
+      features_(config_.vectors),
+      cap_(capabilities()),
       started_ns_(host.now_ns())
 {
     CHECK(config_.vectors >= 1);
@@ -52,7 +56,7 @@ Controller::Controller(Host& host, Backend& backend, Config config)
 Controller::~Controller()
 {
     CHECK(in_flight_ == 0);
-    in_poll_ = true;             // nobody is to call a controller that is going
+    in_poll_ = true;            // nobody is to call a controller that is going
     state_ = State::disabling;  // what still waits is dropped, not posted
     drop_waiting();
 }
@@ -212,7 +216,8 @@ void Controller::disable()
     want_poll();
 }
 
-// Commands that have not reached the backend, or that the host holds back, end without a completion.
+// Commands that have not reached the backend, or that the host holds back, end without a
+// completion.
 void Controller::drop_waiting()
 {
     CHECK(state_ == State::disabling);

@@ -81,10 +81,7 @@ public:
     // Drained sections: no further commands are begun until `start`. Quiet when not `busy`.
     void stop();
     void start();
-    bool busy() const
-    {
-        return in_flight_ != 0 || state_ == State::disabling || unposted_;
-    }
+    bool busy() const { return in_flight_ != 0 || state_ == State::disabling || unposted_; }
     // Begins again what the host's error policy held back.
     void retry_failed();
     // The host changed volumes or snapshots: looks again, tells the guest.
@@ -239,8 +236,8 @@ private:
     bool power_on_pending_ = false;  // a reset, not just CC.EN
     bool stopped_ = false;
     bool in_poll_ = false;
-    bool unposted_ = false;   // completions wait for the next poll
-    bool idle_told_ = true;   // Host::idle was called since something was last under way
+    bool unposted_ = false;  // completions wait for the next poll
+    bool idle_told_ = true;  // Host::idle was called since something was last under way
     bool pin_ = false;
     std::uint64_t started_ns_ = 0;
     std::int64_t clock_offset_ms_ = 0;  // Timestamp, set by the host: against the wall clock

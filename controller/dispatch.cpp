@@ -51,8 +51,8 @@ void Controller::ring(std::uint32_t index, std::uint32_t value)
     }
     const std::size_t queue = index / 2;
     const bool is_tail = index % 2 == 0;
-    const bool exists = is_tail ? submission_queues_[queue] != nullptr
-                                : completion_queues_[queue] != nullptr;
+    const bool exists =
+        is_tail ? submission_queues_[queue] != nullptr : completion_queues_[queue] != nullptr;
     const auto page = static_cast<std::uint8_t>(LogPage::errors);
     if (!exists) {
         raise_event({EventType::error, kEventInvalidDoorbellRegister, page});
@@ -147,8 +147,7 @@ bool Controller::fetch_from(SubmissionQueue& queue, unsigned& budget)
             }
             ++got;
         }
-        const int taken =
-            got == 0 ? 0 : queue.take(host_, std::span(entries).first(got));
+        const int taken = got == 0 ? 0 : queue.take(host_, std::span(entries).first(got));
         for (std::size_t i = static_cast<std::size_t>(std::max(taken, 0)); i < got; ++i) {
             permits[i].give_back();
         }
@@ -210,8 +209,7 @@ void Controller::retry_memory()
 
 void Controller::complete(Request& request, StatusCode status, std::uint32_t dw0)
 {
-    const auto finished =
-        request.transfer.finish(host_, bounce_, status == StatusCode::success);
+    const auto finished = request.transfer.finish(host_, bounce_, status == StatusCode::success);
     if (!finished) {
         status = finished.error();
     }
@@ -227,8 +225,7 @@ void Controller::complete(Request& request, StatusCode status, std::uint32_t dw0
         entry.sq_head = static_cast<std::uint16_t>(request.queue->head());
         entry.sq_id = request.queue->id();
         entry.command_id = request.entry.command_id;
-        entry.status =
-            make_status_field(status, false, status != StatusCode::success);
+        entry.status = make_status_field(status, false, status != StatusCode::success);
         request.queue->completions().add(std::move(request.permit), entry);
         unposted_ = true;
     }
@@ -294,8 +291,7 @@ void Controller::deliver_events()
         }
         const Events::Delivery delivery = events_.deliver();
         CompletionEntry entry;
-        entry.dw0 =
-            make_event(delivery.event.type, delivery.event.info, delivery.event.log_page);
+        entry.dw0 = make_event(delivery.event.type, delivery.event.info, delivery.event.log_page);
         entry.sq_head = static_cast<std::uint16_t>(admin.head());
         entry.command_id = delivery.command_id;
         admin.completions().add(std::move(permit), entry);

@@ -43,8 +43,7 @@ Checked<std::uint32_t> Features::get(Feature id, std::uint32_t value, bool stand
         if (vector_number(value) >= vectors_) {
             return refuse(StatusCode::invalid_field);
         }
-        return make_vector_config(vector_number(value),
-                                  from.no_coalescing_[vector_number(value)]);
+        return make_vector_config(vector_number(value), from.no_coalescing_[vector_number(value)]);
     case Feature::write_atomicity: return from.atomicity_;
     case Feature::async_events: return from.event_config_;
     case Feature::timestamp:

@@ -24,9 +24,7 @@ HealthLog Health::log(const Capacity& capacity, std::uint64_t uptime_ns) const
     HealthLog log;
     // Spare is what the image can still take: a full image cannot write elsewhere any more.
     const std::uint64_t spare =
-        capacity.total_bytes == 0
-            ? 100
-            : capacity.free_bytes / (capacity.total_bytes / 100 + 1);
+        capacity.total_bytes == 0 ? 100 : capacity.free_bytes / (capacity.total_bytes / 100 + 1);
     log.spare_percent = static_cast<std::uint8_t>(spare > 100 ? 100 : spare);
     log.spare_threshold_percent = kSpareThresholdPercent;
     std::uint8_t warning = 0;

@@ -71,9 +71,8 @@ void put_limits(IdentifyNamespace& data, std::uint64_t block_bytes, const Abilit
         data.nacwu_z = atomic;
     }
     data.mssrl = static_cast<std::uint16_t>(kCopyRangeBlocks);
-    data.mcl = abilities.shares_copies
-                   ? kCopyBlocks
-                   : static_cast<std::uint32_t>(kBounceCopyBytes / block_bytes);
+    data.mcl = abilities.shares_copies ? kCopyBlocks
+                                       : static_cast<std::uint32_t>(kBounceCopyBytes / block_bytes);
     data.msrc_z = static_cast<std::uint8_t>(kCopyRanges - 1);
 }
 

@@ -45,9 +45,8 @@ EffectsLog effects_log(bool management)
     };
     for (const AdminOpcode opcode :
          {AdminOpcode::delete_sq, AdminOpcode::create_sq, AdminOpcode::get_log_page,
-          AdminOpcode::delete_cq, AdminOpcode::create_cq, AdminOpcode::identify,
-          AdminOpcode::abort, AdminOpcode::set_features, AdminOpcode::get_features,
-          AdminOpcode::async_event}) {
+          AdminOpcode::delete_cq, AdminOpcode::create_cq, AdminOpcode::identify, AdminOpcode::abort,
+          AdminOpcode::set_features, AdminOpcode::get_features, AdminOpcode::async_event}) {
         admin(opcode, 0);
     }
     if (management) {
@@ -106,13 +105,11 @@ Checked<std::vector<std::byte>> Controller::identify_page(const Request& request
 {
     const auto cns = static_cast<Cns>(command.cns);
     const std::uint32_t nsid = request.entry.nsid;
-    const bool management =
-        config_.manage != GuestManage::off && backend_->abilities().snapshots;
-    const bool wants_set = cns == Cns::command_set_namespace ||
-                           cns == Cns::command_set_controller ||
-                           cns == Cns::command_set_active_list ||
-                           cns == Cns::command_set_allocated_list ||
-                           cns == Cns::command_set_allocated_namespace;
+    const bool management = config_.manage != GuestManage::off && backend_->abilities().snapshots;
+    const bool wants_set =
+        cns == Cns::command_set_namespace || cns == Cns::command_set_controller ||
+        cns == Cns::command_set_active_list || cns == Cns::command_set_allocated_list ||
+        cns == Cns::command_set_allocated_namespace;
     if (wants_set && command.command_set != kCommandSetNvm) {
         return refuse(StatusCode::invalid_field);
     }
@@ -168,7 +165,7 @@ Checked<std::vector<std::byte>> Controller::identify_one(std::uint32_t nsid, Cns
     case Cns::command_set_namespace:
     case Cns::command_set_allocated_namespace:
         return std::vector<std::byte>(kIdentifyBytes);  // all about metadata, of which is none
-    default:  // the two that remain
+    default:                                            // the two that remain
         return bytes_of(identify_namespace(*entry, backend_->abilities()));
     }
 }
@@ -224,8 +221,8 @@ void Controller::run(Request& request, const LogCommand& command)
     const auto offset = static_cast<std::size_t>(command.offset_bytes);
     const auto length = static_cast<std::size_t>(
         std::min<std::uint64_t>(command.length_bytes, page->size() - offset));
-    const auto copied = copy_to_guest(host_, data_pointer(request.entry),
-                                      std::span(*page).subspan(offset, length));
+    const auto copied =
+        copy_to_guest(host_, data_pointer(request.entry), std::span(*page).subspan(offset, length));
     if (!copied) {
         complete(request, copied.error());
         return;
@@ -264,8 +261,8 @@ Checked<std::vector<std::byte>> Controller::log_page(std::uint8_t page, std::uin
         return bytes_of(list);
     }
     case LogPage::command_effects:
-        return bytes_of(effects_log(config_.manage != GuestManage::off &&
-                                    backend_->abilities().snapshots));
+        return bytes_of(
+            effects_log(config_.manage != GuestManage::off && backend_->abilities().snapshots));
     case LogPage::feature_effects: return bytes_of(feature_effects_log());
     case LogPage::management_effects: return bytes_of(ManagementEffectsLog{});
     }

@@ -99,10 +99,10 @@ bool Controller::prepare(Request& request, std::uint64_t bytes, Direction direct
         complete(request, StatusCode::invalid_field);
         return false;
     }
-    return settle(request,
-                  request.transfer.prepare(host_, bounce_, data_pointer(request.entry), bytes,
-                                           direction),
-                  bytes);
+    return settle(
+        request,
+        request.transfer.prepare(host_, bounce_, data_pointer(request.entry), bytes, direction),
+        bytes);
 }
 
 bool Controller::prepare_buffer(Request& request, std::uint64_t bytes)
@@ -422,9 +422,9 @@ void Controller::run(Request& request, const CopyCommand& command)
         return;
     }
     // Format 0 always, format 2 once the host says that it knows it (Base 5.27.1.18).
-    const bool known = command.format == 0 ||
-                       (command.format == 2 &&
-                        copy_format_enabled(host_behavior_.copy_formats, command.format));
+    const bool known =
+        command.format == 0 ||
+        (command.format == 2 && copy_format_enabled(host_behavior_.copy_formats, command.format));
     if (!known) {
         complete(request, StatusCode::invalid_field);
         return;
@@ -462,9 +462,8 @@ Checked<void> Controller::read_copy_ranges(Request& request, const CopyCommand& 
         }
     }
     const std::uint64_t block_bytes = power_of_two(destination.info.lba_shift);
-    const std::uint64_t limit = backend_->abilities().shares_copies
-                                    ? kCopyBlocks
-                                    : kBounceCopyBytes / block_bytes;
+    const std::uint64_t limit =
+        backend_->abilities().shares_copies ? kCopyBlocks : kBounceCopyBytes / block_bytes;
     if (blocks > limit) {  // MCL
         return refuse(StatusCode::command_size_limit_exceeded);
     }
@@ -487,8 +486,8 @@ Checked<void> Controller::read_copy_ranges(Request& request, const CopyCommand& 
     return {};
 }
 
-Checked<void> Controller::add_copy_source(Request& request, const CopyRange& range,
-                                          unsigned format, const Namespace& destination)
+Checked<void> Controller::add_copy_source(Request& request, const CopyRange& range, unsigned format,
+                                          const Namespace& destination)
 {
     const std::uint32_t nsid = format == 2 ? range.source_nsid.get() : destination.info.nsid;
     const auto entry = namespace_of(nsid);
@@ -498,8 +497,7 @@ Checked<void> Controller::add_copy_source(Request& request, const CopyRange& ran
     if ((*entry)->info.lba_shift != destination.info.lba_shift) {
         return refuse(StatusCode::incompatible_namespace_or_format);
     }
-    const auto bytes =
-        (*entry)->bytes_of({range.start_lba, std::uint64_t{range.blocks_z} + 1});
+    const auto bytes = (*entry)->bytes_of({range.start_lba, std::uint64_t{range.blocks_z} + 1});
     if (!bytes) {
         return refuse(bytes.error());
     }

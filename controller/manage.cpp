@@ -150,8 +150,8 @@ void Controller::run(Request& request, const NamespaceCreateCommand&)
     const unsigned shift = format == kFormat4096 ? 12 : 9;
     // Thin: the capacity may be smaller, but what is promised is the size (5.23).
     const std::uint64_t most = power_of_two(63 - shift) - 1;
-    if (wanted.nsze == 0 || wanted.nsze > most || wanted.ncap > wanted.nsze ||
-        wanted.dps != 0 || wanted.nmic != 0) {
+    if (wanted.nsze == 0 || wanted.nsze > most || wanted.ncap > wanted.nsze || wanted.dps != 0 ||
+        wanted.nmic != 0) {
         complete(request, StatusCode::invalid_field);
         return;
     }
@@ -315,8 +315,8 @@ void Controller::run(Request& request, const SnapshotListCommand& command)
         item.size_lbas = entry.blocks();
         item.created_unix_ns = info.created_unix_ns;
         item.sequence = info.created_sequence;
-        item.flags = (entry.attached ? kSnapshotAttached : 0) |
-                     (info.guest_made ? kSnapshotGuestMade : 0);
+        item.flags =
+            (entry.attached ? kSnapshotAttached : 0) | (info.guest_made ? kSnapshotGuestMade : 0);
         std::memcpy(item.name.data(), info.name.data(),
                     std::min(item.name.size() - 1, info.name.size()));
         std::memcpy(data.data() + sizeof(header) + count * sizeof(item), &item, sizeof(item));
@@ -392,18 +392,17 @@ void Controller::run(Request& request, const RollbackCommand& command)
         complete(request, status);
         return;
     }
-    manage(request,
-           [this, nsid = request.entry.nsid.get(), from = command.snapshot]() -> Managed {
-               if (auto done = backend_->rollback(VolumeId(nsid), VolumeId(from)); !done) {
-                   return {managed_status(done.error()), 0};
-               }
-               const Namespace* changed = namespaces_.find(nsid);
-               if (changed != nullptr && changed->attached) {
-                   namespaces_.note_changed(nsid);
-                   tell_namespaces_changed();
-               }
-               return {};
-           });
+    manage(request, [this, nsid = request.entry.nsid.get(), from = command.snapshot]() -> Managed {
+        if (auto done = backend_->rollback(VolumeId(nsid), VolumeId(from)); !done) {
+            return {managed_status(done.error()), 0};
+        }
+        const Namespace* changed = namespaces_.find(nsid);
+        if (changed != nullptr && changed->attached) {
+            namespaces_.note_changed(nsid);
+            tell_namespaces_changed();
+        }
+        return {};
+    });
 }
 
 }  // namespace coppice::nvme

@@ -25,10 +25,7 @@ NamespaceTable::NamespaceTable(Backend& backend, PowerOn power_on)
     this->power_on();
 }
 
-void NamespaceTable::use(Backend& backend)
-{
-    backend_ = &backend;
-}
+void NamespaceTable::use(Backend& backend) { backend_ = &backend; }
 
 void NamespaceTable::power_on()
 {

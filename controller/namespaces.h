@@ -3,7 +3,8 @@
 //
 //   allocated  every volume and snapshot of the backend
 //   attached   those the guest can use: at power-on every volume that is no snapshot, and what the
-//              device was told to attach; then as Namespace Attachment says, until the next power-on
+//              device was told to attach; then as Namespace Attachment says, until the next
+//              power-on
 //
 // NVM Express Base Specification 2.0, section 3.2.1.
 #pragma once
@@ -35,8 +36,8 @@ struct Namespace {
 class NamespaceTable {
 public:
     struct PowerOn {
-        bool attach_volumes = true;             // every volume that is no snapshot
-        std::vector<std::uint32_t> attach;      // and these
+        bool attach_volumes = true;         // every volume that is no snapshot
+        std::vector<std::uint32_t> attach;  // and these
     };
     NamespaceTable(Backend& backend, PowerOn power_on);
 

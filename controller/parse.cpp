@@ -15,8 +15,7 @@ Checked<void> check_flags(const SubmissionEntry& entry)
 
 BlockRange range_of(const SubmissionEntry& entry)
 {
-    return {join(entry.cdw10, entry.cdw11),
-            std::uint64_t{IoDword12{entry.cdw12}.blocks_z()} + 1};
+    return {join(entry.cdw10, entry.cdw11), std::uint64_t{IoDword12{entry.cdw12}.blocks_z()} + 1};
 }
 
 Checked<IoCommand> parse_copy(const SubmissionEntry& entry)
@@ -53,9 +52,9 @@ Checked<AdminCommand> parse_log(const SubmissionEntry& entry)
 
 Checked<AdminCommand> parse_create_cq(const SubmissionEntry& entry)
 {
-    return CreateCqCommand{queue_id(entry.cdw10), queue_entries_z(entry.cdw10) + 1, entry.prp1,
-                           cq_vector(entry.cdw11), cq_interrupts(entry.cdw11),
-                           queue_contiguous(entry.cdw11)};
+    return CreateCqCommand{
+        queue_id(entry.cdw10),  queue_entries_z(entry.cdw10) + 1, entry.prp1,
+        cq_vector(entry.cdw11), cq_interrupts(entry.cdw11),       queue_contiguous(entry.cdw11)};
 }
 
 Checked<AdminCommand> parse_create_sq(const SubmissionEntry& entry)
@@ -104,8 +103,7 @@ Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
     case AdminOpcode::snapshot_list: return parse_snapshot_list(entry);
     case AdminOpcode::snapshot_delete: return SnapshotDeleteCommand{};
     case AdminOpcode::clone: return CloneCommand{};
-    case AdminOpcode::rollback:
-        return RollbackCommand{entry.cdw10, rollback_force(entry.cdw11)};
+    case AdminOpcode::rollback: return RollbackCommand{entry.cdw10, rollback_force(entry.cdw11)};
     default:  // the opcode is a byte of the guest's, not a state of ours
         return refuse(StatusCode::invalid_opcode);
     }
@@ -130,8 +128,7 @@ Checked<IoCommand> parse_io(const SubmissionEntry& entry)
     case IoOpcode::compare: return CompareCommand{range_of(entry)};
     case IoOpcode::verify: return VerifyCommand{range_of(entry)};
     case IoOpcode::write_zeroes:
-        return WriteZeroesCommand{range_of(entry), fields.deallocate(),
-                                  fields.force_unit_access()};
+        return WriteZeroesCommand{range_of(entry), fields.deallocate(), fields.force_unit_access()};
     case IoOpcode::dataset_management:
         return DatasetCommand{dsm_ranges_z(entry.cdw10) + 1, dsm_deallocate(entry.cdw11)};
     case IoOpcode::copy: return parse_copy(entry);

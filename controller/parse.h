@@ -18,7 +18,7 @@ namespace coppice::nvme {
 // ---- I/O commands -------------------------------------------------------------------------
 
 struct BlockRange {
-    std::uint64_t start = 0;   // in the namespace's LBAs
+    std::uint64_t start = 0;  // in the namespace's LBAs
     std::uint64_t blocks = 0;
 };
 
@@ -130,9 +130,6 @@ using AdminCommand =
 // `management`: the guest may manage namespaces at all; else those opcodes do not exist.
 Checked<AdminCommand> parse_admin(const SubmissionEntry& entry, bool management);
 
-inline DataPointer data_pointer(const SubmissionEntry& entry)
-{
-    return {entry.prp1, entry.prp2};
-}
+inline DataPointer data_pointer(const SubmissionEntry& entry) { return {entry.prp1, entry.prp2}; }
 
 }  // namespace coppice::nvme

@@ -38,8 +38,8 @@ public:
     // -- guest memory; false where an address is not memory
     virtual bool read_memory(std::uint64_t address, std::span<std::byte> into) = 0;
     virtual bool write_memory(std::uint64_t address, std::span<const std::byte> from) = 0;
-    // The beginning of [address, address + length) as host memory. `length_bytes` comes back as what
-    // is contiguous, at least 1. nullptr: cannot be mapped (now); read or write it instead.
+    // The beginning of [address, address + length) as host memory. `length_bytes` comes back as
+    // what is contiguous, at least 1. nullptr: cannot be mapped (now); read or write it instead.
     virtual void* map(std::uint64_t address, std::size_t& length_bytes, Direction direction) = 0;
     // `used_bytes` were read or written of it.
     virtual void unmap(void* pointer, std::size_t length_bytes, Direction direction,

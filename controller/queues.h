@@ -1,6 +1,7 @@
 // Submission and completion queues in guest memory, and the permit that ties them.
 //
-//   guest tail -> SubmissionQueue -> (Permit taken) -> command ... -> Permit used -> CompletionQueue
+//   guest tail -> SubmissionQueue -> (Permit taken) -> command ... -> Permit used ->
+//   CompletionQueue
 //
 // A command is taken from its submission queue only with a permit for one free slot of the
 // completion queue, so a completion can always be posted. The permit is used exactly once: by a

@@ -33,8 +33,7 @@ StatusCode status_of(ErrorCode code, Purpose purpose)
     case ErrorCode::in_use:
         return manage ? StatusCode::object_busy : StatusCode::command_interrupted;
     case ErrorCode::no_space:
-        return manage ? StatusCode::namespace_insufficient_capacity
-                      : StatusCode::capacity_exceeded;
+        return manage ? StatusCode::namespace_insufficient_capacity : StatusCode::capacity_exceeded;
     case ErrorCode::too_large:
         return manage ? StatusCode::invalid_field : StatusCode::command_size_limit_exceeded;
     case ErrorCode::io:

@@ -171,7 +171,8 @@ Checked<Transfer::Outcome> Transfer::prepare(Host& host, BounceBudget& budget,
     return Outcome::ready;
 }
 
-Checked<Transfer::Outcome> Transfer::prepare_buffer(BounceBudget& budget, std::uint64_t length_bytes)
+Checked<Transfer::Outcome> Transfer::prepare_buffer(BounceBudget& budget,
+                                                    std::uint64_t length_bytes)
 {
     CHECK(length_bytes_ == 0 && vectors_.empty());
     pieces_.clear();

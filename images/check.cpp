@@ -9,7 +9,8 @@ namespace coppice::images {
 
 namespace {
 
-Json finding_json(const Finding& finding) {
+Json finding_json(const Finding& finding)
+{
     Json json = {{"severity", severity_name(finding.severity)},
                  {"kind", finding_name(finding.kind)},
                  {"text", finding.text}};
@@ -30,7 +31,8 @@ Json finding_json(const Finding& finding) {
     return json;
 }
 
-Json report_json(const std::string& path, const CheckReport& report) {
+Json report_json(const std::string& path, const CheckReport& report)
+{
     Json findings = Json::array();
     for (const Finding& finding : report.findings) {
         findings.push_back(finding_json(finding));
@@ -60,11 +62,10 @@ Json report_json(const std::string& path, const CheckReport& report) {
             {"findings", findings}};
 }
 
-std::string blocks_text(std::uint64_t blocks) {
-    return size_text(blocks * kBlockBytes);
-}
+std::string blocks_text(std::uint64_t blocks) { return size_text(blocks * kBlockBytes); }
 
-void print_summary(const CheckCommand& command, const CheckReport& report) {
+void print_summary(const CheckCommand& command, const CheckReport& report)
+{
     fmt::print("{}, {}: {} of data in use ({} shared), {} of trees, {} free\n",
                plural(report.volumes, "volume"), plural(report.snapshots, "snapshot"),
                blocks_text(report.data_blocks), blocks_text(report.shared_blocks),
@@ -96,7 +97,8 @@ void print_summary(const CheckCommand& command, const CheckReport& report) {
 
 }  // namespace
 
-int run_check(const CheckCommand& command) {
+int run_check(const CheckCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         Progress progress;
         CheckOptions options;

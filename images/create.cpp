@@ -11,13 +11,15 @@ namespace coppice::images {
 
 namespace {
 
-int usage(const CreateCommand& command, std::string_view text) {
+int usage(const CreateCommand& command, std::string_view text)
+{
     fmt::print(stderr, "coppice: {}: {}\n", command.path, text);
     return kExitUsage;
 }
 
 // Everything that can be wrong is found before the file is touched.
-std::string problem_of(const CreateCommand& command, std::uint64_t size, std::uint64_t journal) {
+std::string problem_of(const CreateCommand& command, std::uint64_t size, std::uint64_t journal)
+{
     if (size == 0) {
         return "the size must not be 0";
     }
@@ -43,7 +45,8 @@ std::string problem_of(const CreateCommand& command, std::uint64_t size, std::ui
 
 }  // namespace
 
-int run_create(const CreateCommand& command) {
+int run_create(const CreateCommand& command)
+{
     const auto size = parse_size(command.size);
     if (!size) {
         return usage(command, fmt::format("'{}' is not a size (bytes, or with K, M, G, T, P)",

@@ -15,7 +15,8 @@ using checker::copy_out;
 using checker::Image;
 
 // Sixteen bytes a line, as hexdump -C; equal lines become one "*".
-void print_hex(const Block& block) {
+void print_hex(const Block& block)
+{
     bool repeated = false;
     for (std::size_t at = 0; at < block.bytes.size(); at += 16) {
         const auto* line = block.bytes.data() + at;
@@ -45,7 +46,8 @@ struct BlockView {
     Json items = Json::array();
 };
 
-void take_node_items(const Block& block, const layout::NodeHeader& header, BlockView& view) {
+void take_node_items(const Block& block, const layout::NodeHeader& header, BlockView& view)
+{
     if (header.kind < 1 || header.kind > 7) {
         return;
     }
@@ -71,7 +73,8 @@ void take_node_items(const Block& block, const layout::NodeHeader& header, Block
 }
 
 // What a block is by its own words.
-BlockView view_of(Image& image, std::uint64_t number, const Block& block) {
+BlockView view_of(Image& image, std::uint64_t number, const Block& block)
+{
     BlockView view;
     const auto magic = copy_out<Le32>(block.bytes.data() + 8).get();
     const bool sealed =
@@ -108,7 +111,8 @@ BlockView view_of(Image& image, std::uint64_t number, const Block& block) {
 
 }  // namespace
 
-int run_dump_header(const DumpCommand& command) {
+int run_dump_header(const DumpCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         DumpedImage dumped(disk);
         auto block = std::make_unique<Block>();
@@ -125,7 +129,8 @@ int run_dump_header(const DumpCommand& command) {
     });
 }
 
-int run_dump_superblock(const DumpCommand& command) {
+int run_dump_superblock(const DumpCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         DumpedImage dumped(disk);
         const Status loaded = dumped.load();
@@ -160,7 +165,8 @@ int run_dump_superblock(const DumpCommand& command) {
     });
 }
 
-int run_dump_block(const DumpCommand& command) {
+int run_dump_block(const DumpCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         DumpedImage dumped(disk);
         const Status ignored = dumped.load();  // only the seed matters here

@@ -11,16 +11,18 @@ namespace coppice::images {
 
 // An image whose header and superblocks were read as far as they can be.
 class DumpedImage {
-  public:
+public:
     explicit DumpedImage(Disk& disk)
-        : findings_(options_, report_), image_(disk, checker::Image::Demand::none) {}
+        : findings_(options_, report_), image_(disk, checker::Image::Demand::none)
+    {
+    }
 
     // Success: there is a superblock to go by. Otherwise copies() still has what was found.
     Status load() { return image_.load(findings_); }
     checker::Image& image() { return image_; }
     checker::Findings& findings() { return findings_; }
 
-  private:
+private:
     CheckOptions options_{.max_findings = 0};
     CheckReport report_;
     checker::Findings findings_;

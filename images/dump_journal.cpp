@@ -12,7 +12,8 @@ namespace {
 
 using checker::copy_out;
 
-Json operation_json(const checker::JournalOperation& operation, std::uint64_t contained) {
+Json operation_json(const checker::JournalOperation& operation, std::uint64_t contained)
+{
     Json json = fields_of(operation.record);
     json["in_trees"] = operation.record.sequence <= contained;
     if (operation.payload.size() == sizeof(layout::VolumeRecord)) {
@@ -22,7 +23,8 @@ Json operation_json(const checker::JournalOperation& operation, std::uint64_t co
 }
 
 void print_commit(const checker::CommitPlace& place, const checker::Commit& commit,
-                  const std::string& wrong, std::uint64_t start, std::uint64_t contained) {
+                  const std::string& wrong, std::uint64_t start, std::uint64_t contained)
+{
     fmt::print("commit {} (block {}, {}): generation {}, synced {}{}\n", place.commit,
                start + place.position, plural(place.blocks, "block"), place.generation,
                place.synced, wrong.empty() ? "" : ", NOT VALID: " + wrong);
@@ -38,7 +40,8 @@ void print_commit(const checker::CommitPlace& place, const checker::Commit& comm
 }
 
 // All blocks that are valid by themselves, also those that recovery does not look at.
-Status print_ring(checker::Image& image, bool as_json, Json& list) {
+Status print_ring(checker::Image& image, bool as_json, Json& list)
+{
     const std::uint64_t start = image.superblock().journal_start;
     auto block = std::make_unique<checker::Block>();
     for (std::uint64_t i = 0; i < image.superblock().journal_blocks; ++i) {
@@ -65,7 +68,8 @@ Status print_ring(checker::Image& image, bool as_json, Json& list) {
 
 }  // namespace
 
-int run_dump_journal(const DumpCommand& command) {
+int run_dump_journal(const DumpCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         DumpedImage dumped(disk);
         COPPICE_TRY(dumped.load());

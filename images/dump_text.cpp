@@ -8,18 +8,21 @@ namespace coppice::images {
 
 namespace {
 
-bool ends_with(std::string_view text, std::string_view end) {
+bool ends_with(std::string_view text, std::string_view end)
+{
     return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-std::string plain(const Json& value) {
+std::string plain(const Json& value)
+{
     if (value.is_string()) {
         return printable(value.get<std::string>());
     }
     return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string value_text(const std::string& name, const Json& value) {
+std::string value_text(const std::string& name, const Json& value)
+{
     if (value.is_number_unsigned() && ends_with(name, "_unix_ns")) {
         return fmt::format("{}  ({})", plain(value), time_text(value.get<std::uint64_t>()));
     }
@@ -31,7 +34,8 @@ std::string value_text(const std::string& name, const Json& value) {
 }
 
 // A node pointer fits one line.
-std::string pointer_text(const Json& pointer) {
+std::string pointer_text(const Json& pointer)
+{
     if (pointer["block"] == 0) {
         return "-";
     }
@@ -43,13 +47,15 @@ std::string pointer_text(const Json& pointer) {
     return text;
 }
 
-bool is_pointer(const Json& value) {
+bool is_pointer(const Json& value)
+{
     return value.is_object() && value.size() == 4 && value.contains("mirror");
 }
 
 }  // namespace
 
-std::string fields_text(const Json& json, std::string_view indent) {
+std::string fields_text(const Json& json, std::string_view indent)
+{
     Table table({{""}, {""}});
     for (const auto& [name, value] : json.items()) {
         table.add({name, is_pointer(value) ? pointer_text(value) : value_text(name, value)});
@@ -57,7 +63,8 @@ std::string fields_text(const Json& json, std::string_view indent) {
     return table.text(indent);
 }
 
-std::string line_text(const Json& json) {
+std::string line_text(const Json& json)
+{
     std::string text;
     for (const auto& [name, value] : json.items()) {
         const bool empty = (value.is_string() && value.get<std::string>().empty()) ||

@@ -17,7 +17,8 @@ using checker::Image;
 using checker::Pointer;
 
 std::string judge(const Image& image, const Block& block, const TreeRoot& root,
-                  const Pointer& pointer) {
+                  const Pointer& pointer)
+{
     const auto header = copy_out<layout::NodeHeader>(block.bytes.data());
     if (header.magic != layout::kNodeMagic) {
         return "no node's magic";
@@ -38,7 +39,8 @@ std::string judge(const Image& image, const Block& block, const TreeRoot& root,
 }  // namespace
 
 void walk_raw(Image& image, const TreeRoot& root,
-              const std::function<void(const DumpedNode&)>& on_node) {
+              const std::function<void(const DumpedNode&)>& on_node)
+{
     struct Entry {
         Pointer pointer;
         std::uint64_t level;
@@ -87,7 +89,8 @@ void walk_raw(Image& image, const TreeRoot& root,
     }
 }
 
-std::vector<TreeRoot> tree_roots(Image& image) {
+std::vector<TreeRoot> tree_roots(Image& image)
+{
     const layout::Superblock& superblock = image.superblock();
     std::vector<TreeRoot> roots = {
         {"catalog", "", layout::TreeKind::catalog, checker::decode(superblock.catalog)},
@@ -129,7 +132,8 @@ std::vector<TreeRoot> tree_roots(Image& image) {
     return roots;
 }
 
-int run_dump_trees(const DumpCommand& command) {
+int run_dump_trees(const DumpCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         DumpedImage dumped(disk);
         COPPICE_TRY(dumped.load());
@@ -178,7 +182,8 @@ int run_dump_trees(const DumpCommand& command) {
     });
 }
 
-int run_dump_tree(const DumpCommand& command) {
+int run_dump_tree(const DumpCommand& command)
+{
     return with_disk(command, true, [&](FileDisk& disk) -> Result<int> {
         DumpedImage dumped(disk);
         COPPICE_TRY(dumped.load());

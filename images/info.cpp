@@ -9,7 +9,8 @@ namespace coppice::images {
 
 namespace {
 
-std::string parent_text(const std::vector<VolumeInfo>& volumes, const VolumeInfo& volume) {
+std::string parent_text(const std::vector<VolumeInfo>& volumes, const VolumeInfo& volume)
+{
     for (const VolumeInfo& other : volumes) {
         if (other.id == volume.parent) {
             return fmt::format("{} '{}'", volume.snapshot ? "snapshot of" : "clone of",
@@ -19,7 +20,8 @@ std::string parent_text(const std::vector<VolumeInfo>& volumes, const VolumeInfo
     return volume.snapshot ? "snapshot" : volume.parent == VolumeId() ? "" : "clone";
 }
 
-Json volume_json(const VolumeInfo& volume) {
+Json volume_json(const VolumeInfo& volume)
+{
     return {{"id", volume.id.value},
             {"name", volume.name},
             {"snapshot", volume.snapshot},
@@ -35,7 +37,8 @@ Json volume_json(const VolumeInfo& volume) {
 }
 
 Json info_json(const std::string& path, const ImageInfo& info, std::uint64_t host_bytes,
-               const std::vector<VolumeInfo>& volumes) {
+               const std::vector<VolumeInfo>& volumes)
+{
     Json json = {{"image", path},
                  {"format", "coppice"},
                  {"version", fmt::format("{}.{}", info.major_version, info.minor_version)},
@@ -61,7 +64,8 @@ Json info_json(const std::string& path, const ImageInfo& info, std::uint64_t hos
 }
 
 void print_info(const std::string& path, const ImageInfo& info, std::uint64_t host_bytes,
-                const std::vector<VolumeInfo>& volumes) {
+                const std::vector<VolumeInfo>& volumes)
+{
     Table facts({{""}, {""}});
     facts.add({"image", path});
     facts.add({"format", fmt::format("coppice {}.{}", info.major_version, info.minor_version)});
@@ -111,7 +115,8 @@ void print_info(const std::string& path, const ImageInfo& info, std::uint64_t ho
 
 }  // namespace
 
-int run_info(const ImageOptions& command) {
+int run_info(const ImageOptions& command)
+{
     return with_store(command, true, [&](Store& store) -> Result<int> {
         struct stat facts {};
         const bool known = stat(command.path.c_str(), &facts) == 0;

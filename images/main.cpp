@@ -32,23 +32,27 @@ struct Commands {
     std::function<int()> run;
 };
 
-void add_image(CLI::App* app, ImageOptions& options) {
+void add_image(CLI::App* app, ImageOptions& options)
+{
     app->add_option("IMAGE", options.path, "the image file")->required();
     app->add_flag("--json", options.json, "print JSON");
 }
 
-void add_share(CLI::App* app, ImageOptions& options) {
+void add_share(CLI::App* app, ImageOptions& options)
+{
     app->add_flag("-U,--force-share", options.force_share,
                   "look at the image although another program writes to it; what is shown may "
                   "contradict itself");
 }
 
-void add_volume(CLI::App* app, std::string& volume) {
+void add_volume(CLI::App* app, std::string& volume)
+{
     app->add_option("--volume", volume, "the volume (default: the only one, or 'main')")
         ->type_name("NAME");
 }
 
-void add_create(CLI::App& app, Commands& commands) {
+void add_create(CLI::App& app, Commands& commands)
+{
     CLI::App* create = app.add_subcommand("create", "make an image with one volume");
     create->footer("Example:\n  coppice create --lba 512 --journal 64M disk.coppice 100G\n");
     add_image(create, commands.create);
@@ -74,7 +78,8 @@ void add_create(CLI::App& app, Commands& commands) {
         [&commands] { commands.run = [&commands] { return run_create(commands.create); }; });
 }
 
-void add_info(CLI::App& app, Commands& commands) {
+void add_info(CLI::App& app, Commands& commands)
+{
     CLI::App* info = app.add_subcommand("info", "show an image: space, volumes, snapshots");
     info->footer("Example:\n  coppice info disk.coppice\n"
                  "  coppice info --json disk.coppice | jq '.volumes[].name'\n");
@@ -86,7 +91,8 @@ void add_info(CLI::App& app, Commands& commands) {
 using NameRunner = int (*)(const NameCommand&);
 
 CLI::App* add_named(CLI::App* parent, Commands& commands, const std::string& word,
-                    const std::string& what, const std::string& name, NameRunner runner) {
+                    const std::string& what, const std::string& name, NameRunner runner)
+{
     CLI::App* app = parent->add_subcommand(word, what);
     add_image(app, commands.name);
     if (!name.empty()) {
@@ -98,7 +104,8 @@ CLI::App* add_named(CLI::App* parent, Commands& commands, const std::string& wor
     return app;
 }
 
-void add_snapshot(CLI::App& app, Commands& commands) {
+void add_snapshot(CLI::App& app, Commands& commands)
+{
     CLI::App* snapshot =
         app.add_subcommand("snapshot", "make, list, delete snapshots, or go back to one");
     snapshot->footer("Examples:\n  coppice snapshot create disk.coppice monday\n"
@@ -123,7 +130,8 @@ void add_snapshot(CLI::App& app, Commands& commands) {
     }
 }
 
-void add_clone_and_delete(CLI::App& app, Commands& commands) {
+void add_clone_and_delete(CLI::App& app, Commands& commands)
+{
     CLI::App* clone = add_named(&app, commands, "clone", "make a writable volume of a snapshot",
                                 "SNAPSHOT", run_clone);
     clone->footer("Example:\n  coppice clone disk.coppice monday experiment\n");
@@ -134,7 +142,8 @@ void add_clone_and_delete(CLI::App& app, Commands& commands) {
     remove->footer("Example:\n  coppice delete disk.coppice experiment\n");
 }
 
-void add_check(CLI::App& app, Commands& commands) {
+void add_check(CLI::App& app, Commands& commands)
+{
     CLI::App* check = app.add_subcommand("check", "look for damage and lost space");
     check->footer("Reads all trees and the journal, counts all space again; writes nothing.\n\n"
                   "Example:\n  coppice check --data disk.coppice\n");
@@ -149,7 +158,8 @@ void add_check(CLI::App& app, Commands& commands) {
         [&commands] { commands.run = [&commands] { return run_check(commands.check); }; });
 }
 
-void add_map(CLI::App& app, Commands& commands) {
+void add_map(CLI::App& app, Commands& commands)
+{
     CLI::App* map = app.add_subcommand("map", "show where the parts of a volume lie in the file");
     map->footer("Example:\n  coppice map --snapshot monday disk.coppice\n");
     add_image(map, commands.map);
@@ -163,7 +173,8 @@ void add_map(CLI::App& app, Commands& commands) {
 using DumpRunner = int (*)(const DumpCommand&);
 
 CLI::App* add_dump_part(CLI::App* dump, Commands& commands, const std::string& word,
-                        const std::string& what, const std::string& example, DumpRunner runner) {
+                        const std::string& what, const std::string& example, DumpRunner runner)
+{
     CLI::App* app = dump->add_subcommand(word, what);
     app->footer("Example:\n  coppice dump " + example + "\n");
     add_image(app, commands.dump);
@@ -174,7 +185,8 @@ CLI::App* add_dump_part(CLI::App* dump, Commands& commands, const std::string& w
     return app;
 }
 
-void add_dump(CLI::App& app, Commands& commands) {
+void add_dump(CLI::App& app, Commands& commands)
+{
     CLI::App* dump = app.add_subcommand(
         "dump", "show the structures of an image as they are, also of a damaged one");
     dump->footer("Examples:\n  coppice dump superblock disk.coppice\n"
@@ -202,7 +214,8 @@ void add_dump(CLI::App& app, Commands& commands) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv)
+{
     CLI::App app("coppice: make, inspect and check Coppice images", "coppice");
     app.set_version_flag("--version", "coppice " COPPICE_VERSION, "print the version");
     app.footer(kFooter);

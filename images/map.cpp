@@ -8,7 +8,8 @@ namespace coppice::images {
 
 namespace {
 
-std::string_view state_name(BlockState state) {
+std::string_view state_name(BlockState state)
+{
     switch (state) {
     case BlockState::data: return "data";
     case BlockState::zero: return "zero";
@@ -24,7 +25,8 @@ struct Extent {
     std::optional<std::uint64_t> host_offset = std::nullopt;
 
     // The store may answer in pieces; what continues this extent becomes part of it.
-    bool append(const BlockStatus& next) {
+    bool append(const BlockStatus& next)
+    {
         const bool continues = next.state == state &&
                                next.host_offset.has_value() == host_offset.has_value() &&
                                (!host_offset || *host_offset + length == *next.host_offset);
@@ -35,14 +37,16 @@ struct Extent {
 
 // Prints extents as they come: a volume may have millions.
 class Printer {
-  public:
-    explicit Printer(bool json) : json_(json) {
+public:
+    explicit Printer(bool json) : json_(json)
+    {
         if (!json_) {
             fmt::print("{:>16} {:>16}  {:5} {:>16}\n", "OFFSET", "LENGTH", "STATE", "HOST OFFSET");
         }
     }
 
-    void print(const Extent& extent) {
+    void print(const Extent& extent)
+    {
         if (extent.length == 0) {
             return;
         }
@@ -62,20 +66,22 @@ class Printer {
         any_ = true;
     }
 
-    void finish() const {
+    void finish() const
+    {
         if (json_) {
             fmt::print("{}\n", any_ ? "\n]" : "[]");
         }
     }
 
-  private:
+private:
     bool json_;
     bool any_ = false;
 };
 
 }  // namespace
 
-int run_map(const MapCommand& command) {
+int run_map(const MapCommand& command)
+{
     return with_store(command, true, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
         if (!command.snapshot.empty()) {

@@ -9,7 +9,8 @@ namespace coppice::images {
 namespace {
 
 // Prints one line, or the same as JSON.
-void done(const NameCommand& command, std::string_view what, const Json& json) {
+void done(const NameCommand& command, std::string_view what, const Json& json)
+{
     if (command.json) {
         print_json(json);
     } else {
@@ -19,7 +20,8 @@ void done(const NameCommand& command, std::string_view what, const Json& json) {
 
 }  // namespace
 
-int run_snapshot_create(const NameCommand& command) {
+int run_snapshot_create(const NameCommand& command)
+{
     return with_store(command, false, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
         COPPICE_ASSIGN(id, store.snapshot(volume.id, {.name = command.name}));
@@ -31,7 +33,8 @@ int run_snapshot_create(const NameCommand& command) {
     });
 }
 
-int run_snapshot_list(const NameCommand& command) {
+int run_snapshot_list(const NameCommand& command)
+{
     return with_store(command, true, [&](Store& store) -> Result<int> {
         std::optional<VolumeId> only;
         if (!command.volume.empty()) {
@@ -74,7 +77,8 @@ int run_snapshot_list(const NameCommand& command) {
     });
 }
 
-int run_snapshot_delete(const NameCommand& command) {
+int run_snapshot_delete(const NameCommand& command)
+{
     return with_store(command, false, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
         COPPICE_ASSIGN(snapshot, store.find(command.name, volume.id));
@@ -87,7 +91,8 @@ int run_snapshot_delete(const NameCommand& command) {
     });
 }
 
-int run_snapshot_rollback(const NameCommand& command) {
+int run_snapshot_rollback(const NameCommand& command)
+{
     return with_store(command, false, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
         COPPICE_ASSIGN(snapshot, store.find(command.name, volume.id));
@@ -100,7 +105,8 @@ int run_snapshot_rollback(const NameCommand& command) {
     });
 }
 
-int run_clone(const NameCommand& command) {
+int run_clone(const NameCommand& command)
+{
     return with_store(command, false, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
         COPPICE_ASSIGN(snapshot, store.find(command.name, volume.id));
@@ -116,7 +122,8 @@ int run_clone(const NameCommand& command) {
     });
 }
 
-int run_delete(const NameCommand& command) {
+int run_delete(const NameCommand& command)
+{
     return with_store(command, false, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, store.find(command.name, std::nullopt));
         for (const VolumeInfo& other : store.volumes()) {

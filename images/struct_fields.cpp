@@ -43,7 +43,8 @@ struct Field {
     Style style;
 };
 
-std::uint64_t number_at(const std::byte* from, std::size_t size) {
+std::uint64_t number_at(const std::byte* from, std::size_t size)
+{
     std::uint64_t value = 0;
     for (std::size_t i = 0; i < size && i < 8; ++i) {
         value |= std::to_integer<std::uint64_t>(from[i]) << (8 * i);
@@ -51,7 +52,8 @@ std::uint64_t number_at(const std::byte* from, std::size_t size) {
     return value;
 }
 
-std::string hex_text(std::span<const std::byte> bytes) {
+std::string hex_text(std::span<const std::byte> bytes)
+{
     std::string text;
     for (const std::byte byte : bytes) {
         text += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
@@ -59,7 +61,8 @@ std::string hex_text(std::span<const std::byte> bytes) {
     return text;
 }
 
-std::string uuid_text(std::span<const std::byte> bytes) {
+std::string uuid_text(std::span<const std::byte> bytes)
+{
     std::string text = hex_text(bytes);
     for (const std::size_t at : {20U, 16U, 12U, 8U}) {
         text.insert(at, "-");
@@ -69,7 +72,8 @@ std::string uuid_text(std::span<const std::byte> bytes) {
 
 // The name of value `number`, counted from 1.
 template <std::size_t kCount>
-std::string name_of(std::uint64_t number, const std::array<std::string_view, kCount>& names) {
+std::string name_of(std::uint64_t number, const std::array<std::string_view, kCount>& names)
+{
     return number >= 1 && number <= kCount ? std::string(names[number - 1])
                                            : fmt::format("unknown ({})", number);
 }
@@ -100,7 +104,8 @@ static_assert(layout::kGroupHoldsMetadata == 1 && layout::kGroupUsesBitmaps == 2
 
 // Bit i has name i; bits without a name are shown as a number.
 template <std::size_t kCount>
-std::string flags_of(std::uint64_t bits, const std::array<std::string_view, kCount>& names) {
+std::string flags_of(std::uint64_t bits, const std::array<std::string_view, kCount>& names)
+{
     std::string text;
     for (std::size_t i = 0; i < kCount; ++i) {
         if ((bits >> i & 1U) != 0) {
@@ -113,7 +118,8 @@ std::string flags_of(std::uint64_t bits, const std::array<std::string_view, kCou
     return text;
 }
 
-Json hex_list(const std::byte* from, std::size_t size) {
+Json hex_list(const std::byte* from, std::size_t size)
+{
     Json list = Json::array();
     const std::size_t element = size % 16 == 0 && size <= 16 ? 8 : 4;
     for (std::size_t at = 0; at < size; at += element) {
@@ -122,7 +128,8 @@ Json hex_list(const std::byte* from, std::size_t size) {
     return list;
 }
 
-Json show(const Field& field, const std::byte* from) {
+Json show(const Field& field, const std::byte* from)
+{
     const std::uint64_t number = number_at(from, field.size);
     switch (field.style) {
     case Style::number: return number;
@@ -154,7 +161,8 @@ Json show(const Field& field, const std::byte* from) {
     return nullptr;
 }
 
-bool all_zero(const Field& field, const std::byte* from) {
+bool all_zero(const Field& field, const std::byte* from)
+{
     for (std::size_t i = 0; i < field.size; ++i) {
         if (from[i] != std::byte{0}) {
             return false;
@@ -163,7 +171,8 @@ bool all_zero(const Field& field, const std::byte* from) {
     return true;
 }
 
-Json show_all(std::span<const Field> fields, const std::byte* from) {
+Json show_all(std::span<const Field> fields, const std::byte* from)
+{
     Json json = Json::object();
     for (const Field& field : fields) {
         const std::byte* bytes = from + field.offset;
@@ -178,7 +187,8 @@ Json show_all(std::span<const Field> fields, const std::byte* from) {
 
 // Does each field begin where the one before it ends, and the last end with the struct?
 template <std::size_t kCount>
-constexpr bool tile(const std::array<Field, kCount>& fields, std::size_t struct_bytes) {
+constexpr bool tile(const std::array<Field, kCount>& fields, std::size_t struct_bytes)
+{
     std::size_t at = 0;
     for (const Field& field : fields) {
         if (field.offset != at) {
@@ -192,7 +202,8 @@ constexpr bool tile(const std::array<Field, kCount>& fields, std::size_t struct_
 }  // namespace
 
 #define COPPICE_FIELD(Struct, member, style)                                                    \
-    Field {                                                                                     \
+    Field                                                                                       \
+    {                                                                                           \
 #member, offsetof(layout::Struct, member), sizeof(layout::Struct::member), Style::style \
     }
 
@@ -204,7 +215,8 @@ constexpr bool tile(const std::array<Field, kCount>& fields, std::size_t struct_
                   #Struct " has a field that dump does not show"); \
     }                                                              \
     template <>                                                    \
-    Json fields_of<layout::Struct>(const std::byte* from) {        \
+    Json fields_of<layout::Struct>(const std::byte* from)          \
+    {                                                              \
         return show_all(k##Struct##Fields, from);                  \
     }
 
@@ -327,11 +339,10 @@ COPPICE_STRUCT(OperationRecord,
 #undef F
 // clang-format on
 
-std::string tree_kind_name(std::uint8_t kind) {
-    return name_of(kind, kTreeKinds);
-}
+std::string tree_kind_name(std::uint8_t kind) { return name_of(kind, kTreeKinds); }
 
-Json catalog_item_fields(const layout::CatalogItem& item) {
+Json catalog_item_fields(const layout::CatalogItem& item)
+{
     Json json = fields_of(item);
     const auto* value = reinterpret_cast<const std::byte*>(item.value.data());
     Json record;
@@ -351,7 +362,8 @@ Json catalog_item_fields(const layout::CatalogItem& item) {
     return json;
 }
 
-Json free_item_fields(const layout::FreeItem& item) {
+Json free_item_fields(const layout::FreeItem& item)
+{
     constexpr std::array<std::string_view, 4> kKinds = {"group", "extent", "bitmap", "unknown"};
     const auto* value = reinterpret_cast<const std::byte*>(item.value.data());
     const std::uint64_t kind = item.key % 4;
@@ -376,7 +388,8 @@ Json free_item_fields(const layout::FreeItem& item) {
 namespace {
 
 template <typename Struct>
-Struct copied(const std::byte* from) {
+Struct copied(const std::byte* from)
+{
     Struct value;
     std::memcpy(static_cast<void*>(&value), from, sizeof(value));
     return value;
@@ -384,7 +397,8 @@ Struct copied(const std::byte* from) {
 
 }  // namespace
 
-Json item_fields(layout::TreeKind kind, const std::byte* item) {
+Json item_fields(layout::TreeKind kind, const std::byte* item)
+{
     switch (kind) {
     case layout::TreeKind::map: return fields_of<layout::MapItem>(item);
     case layout::TreeKind::catalog: return catalog_item_fields(copied<layout::CatalogItem>(item));

@@ -58,7 +58,8 @@ template <>
 Json fields_of<layout::OperationRecord>(const std::byte* from);
 
 template <typename Struct>
-Json fields_of(const Struct& value) {
+Json fields_of(const Struct& value)
+{
     return fields_of<Struct>(reinterpret_cast<const std::byte*>(&value));
 }
 

@@ -13,7 +13,8 @@ namespace {
 constexpr std::string_view kUnits = "KMGTPE";
 
 // Columns are as wide as what they show: bytes that continue a character take no room.
-std::size_t width(const std::string& text) {
+std::size_t width(const std::string& text)
+{
     return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
         return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
     }));
@@ -21,7 +22,8 @@ std::size_t width(const std::string& text) {
 
 }  // namespace
 
-std::optional<std::uint64_t> parse_size(std::string_view text) {
+std::optional<std::uint64_t> parse_size(std::string_view text)
+{
     // Digits, then a fraction, then a unit; no sign, no blanks.
     std::size_t at = 0;
     std::uint64_t whole = 0;
@@ -79,7 +81,8 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
     return scaled > UINT64_MAX - rest ? std::nullopt : std::optional(scaled + rest);
 }
 
-std::string size_text(std::uint64_t bytes) {
+std::string size_text(std::uint64_t bytes)
+{
     if (bytes < 1024) {
         return fmt::format("{} B", bytes);
     }
@@ -95,7 +98,8 @@ std::string size_text(std::uint64_t bytes) {
     return fmt::format("{:.{}f} {}iB", value, digits, kUnits[unit]);
 }
 
-std::string count_text(std::uint64_t count) {
+std::string count_text(std::uint64_t count)
+{
     std::string text = std::to_string(count);
     for (std::size_t i = text.size(); i > 3; i -= 3) {
         text.insert(i - 3, ",");
@@ -103,7 +107,8 @@ std::string count_text(std::uint64_t count) {
     return text;
 }
 
-std::string time_text(std::uint64_t unix_ns) {
+std::string time_text(std::uint64_t unix_ns)
+{
     if (unix_ns == 0) {
         return "-";
     }
@@ -117,18 +122,21 @@ std::string time_text(std::uint64_t unix_ns) {
     return text.data();
 }
 
-std::string plural(std::uint64_t count, std::string_view word) {
+std::string plural(std::uint64_t count, std::string_view word)
+{
     return fmt::format("{} {}{}", count_text(count), word, count == 1 ? "" : "s");
 }
 
-std::string printable(std::string_view text) {
+std::string printable(std::string_view text)
+{
     std::string result(text);
     std::replace_if(
         result.begin(), result.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; }, '?');
     return result;
 }
 
-std::string Table::text(std::string_view indent) const {
+std::string Table::text(std::string_view indent) const
+{
     std::vector<std::size_t> widths;
     bool titled = false;
     for (const Column& column : columns_) {

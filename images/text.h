@@ -26,7 +26,7 @@ std::string printable(std::string_view text);
 
 // Columns as wide as their widest cell.
 class Table {
-  public:
+public:
     enum class Align : std::uint8_t { left, right };
     struct Column {
         std::string title;
@@ -39,7 +39,7 @@ class Table {
     // With a line of titles, unless all are empty.
     std::string text(std::string_view indent = "") const;
 
-  private:
+private:
     std::vector<Column> columns_;
     std::vector<std::vector<std::string>> rows_;
 };

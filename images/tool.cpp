@@ -11,7 +11,8 @@ namespace coppice::images {
 namespace {
 
 // Errors of the file port begin with what failed and the path; the path stands in our line already.
-std::string without_path(const std::string& text, const std::string& path) {
+std::string without_path(const std::string& text, const std::string& path)
+{
     // Only as a word of its own before a colon or the end: "d" is in many words.
     const std::size_t at = path.empty() ? std::string::npos : text.find(path);
     const std::size_t end = at + path.size();
@@ -31,7 +32,8 @@ std::string without_path(const std::string& text, const std::string& path) {
 
 }  // namespace
 
-int report_error(const std::string& path, const Error& error) {
+int report_error(const std::string& path, const Error& error)
+{
     std::fflush(stdout);
     const std::string hint =
         is_corruption(error.code) ? "; `coppice check` says what is damaged" : "";
@@ -40,12 +42,14 @@ int report_error(const std::string& path, const Error& error) {
     return is_corruption(error.code) ? kExitCorrupt : kExitFailed;
 }
 
-void print_json(const Json& json) {
+void print_json(const Json& json)
+{
     // Names in a damaged image may be no UTF-8.
     fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
-int with_disk(const ImageOptions& options, bool read_only, const DiskBody& body) {
+int with_disk(const ImageOptions& options, bool read_only, const DiskBody& body)
+{
     int code = kExitFailed;
     FiberTasks tasks;
     tasks.run([&] {
@@ -62,7 +66,8 @@ int with_disk(const ImageOptions& options, bool read_only, const DiskBody& body)
     return code;
 }
 
-int with_store(const ImageOptions& options, bool read_only, const StoreBody& body) {
+int with_store(const ImageOptions& options, bool read_only, const StoreBody& body)
+{
     return with_disk(options, read_only, [&](FileDisk& disk) -> Result<int> {
         OpenOptions open_options;
         open_options.read_only = read_only;
@@ -81,7 +86,8 @@ int with_store(const ImageOptions& options, bool read_only, const StoreBody& bod
     });
 }
 
-Result<VolumeInfo> choose_volume(Store& store, const std::string& name) {
+Result<VolumeInfo> choose_volume(Store& store, const std::string& name)
+{
     if (!name.empty()) {
         return store.find(name, std::nullopt);
     }
@@ -106,11 +112,10 @@ Result<VolumeInfo> choose_volume(Store& store, const std::string& name) {
 
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {}
 
-Progress::~Progress() {
-    clear();
-}
+Progress::~Progress() { clear(); }
 
-void Progress::show(std::string_view phase, std::uint64_t done, std::uint64_t total) {
+void Progress::show(std::string_view phase, std::uint64_t done, std::uint64_t total)
+{
     if (!terminal_) {
         return;
     }
@@ -129,7 +134,8 @@ void Progress::show(std::string_view phase, std::uint64_t done, std::uint64_t to
     shown_ = true;
 }
 
-void Progress::clear() {
+void Progress::clear()
+{
     if (shown_) {
         fmt::print(stderr, "\r\033[K");
         std::fflush(stderr);

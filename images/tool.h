@@ -104,7 +104,7 @@ Result<VolumeInfo> choose_volume(Store& store, const std::string& name);
 
 // Shows how far a long work is, when somebody looks.
 class Progress {
-  public:
+public:
     Progress();
     ~Progress();
     Progress(const Progress&) = delete;
@@ -112,7 +112,7 @@ class Progress {
     void show(std::string_view phase, std::uint64_t done, std::uint64_t total);
     void clear();
 
-  private:
+private:
     bool terminal_;
     bool shown_ = false;
     std::int64_t last_ms_ = 0;

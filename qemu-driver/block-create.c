@@ -55,7 +55,8 @@ typedef struct Wanted {
 } Wanted;
 
 /* Takes our options out of `options`; what stays is the file's. */
-static bool take_options(QemuOpts* options, Wanted* wanted, Error** errp) {
+static bool take_options(QemuOpts* options, Wanted* wanted, Error** errp)
+{
     g_autofree char* preallocation = qemu_opt_get_del(options, BLOCK_OPT_PREALLOC);
     uint64_t size = qemu_opt_get_size_del(options, BLOCK_OPT_SIZE, 0);
     uint64_t lba_size = qemu_opt_get_size_del(options, OPTION_LBA_SIZE, 4096);
@@ -63,8 +64,10 @@ static bool take_options(QemuOpts* options, Wanted* wanted, Error** errp) {
     wanted->options.journal_bytes = qemu_opt_get_size_del(options, OPTION_JOURNAL_SIZE, 0);
     wanted->options.volume_name = wanted->volume_name;
     if (preallocation && strcmp(preallocation, "off") != 0) {
-        error_setg(errp, "preallocation=%s is not supported; what is written goes to new places "
-                   "anyway", preallocation);
+        error_setg(errp,
+                   "preallocation=%s is not supported; what is written goes to new places "
+                   "anyway",
+                   preallocation);
         return false;
     }
     if (lba_size != 512 && lba_size != 4096) {
@@ -85,7 +88,8 @@ static bool take_options(QemuOpts* options, Wanted* wanted, Error** errp) {
 }
 
 int coroutine_fn coppice_bdrv_co_create_opts(BlockDriver* driver, const char* filename,
-                                             QemuOpts* options, Error** errp) {
+                                             QemuOpts* options, Error** errp)
+{
     Wanted wanted = {};
     BlockDriverState* bs = NULL;
     BlockBackend* blk = NULL;
@@ -123,7 +127,8 @@ out:
 /* ---- Measure ---- */
 
 /* Bytes of the source that a copy has to hold, or -errno. */
-static int64_t data_bytes(BlockDriverState* source, int64_t size) {
+static int64_t data_bytes(BlockDriverState* source, int64_t size)
+{
     int64_t sum = 0, length = 0;
     for (int64_t offset = 0; offset < size; offset += length) {
         int status =
@@ -139,11 +144,13 @@ static int64_t data_bytes(BlockDriverState* source, int64_t size) {
 /* What the format adds to so many bytes of data: checksums (4 bytes for each block), map and space
  * (up to 100 bytes for each run; written sequentially there are few), twice, as nodes are copied
  * when they change, and what there is always. Generous, as scripts make volumes of this size. */
-static uint64_t overhead_bytes(uint64_t data, uint64_t journal) {
+static uint64_t overhead_bytes(uint64_t data, uint64_t journal)
+{
     return data / 256 + journal + 4 * MiB;
 }
 
-BlockMeasureInfo* coppice_bdrv_measure(QemuOpts* options, BlockDriverState* source, Error** errp) {
+BlockMeasureInfo* coppice_bdrv_measure(QemuOpts* options, BlockDriverState* source, Error** errp)
+{
     uint64_t size = qemu_opt_get_size_del(options, BLOCK_OPT_SIZE, 0);
     uint64_t journal = qemu_opt_get_size_del(options, OPTION_JOURNAL_SIZE, 0);
     int64_t data = 0;

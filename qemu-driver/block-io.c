@@ -3,17 +3,19 @@
 #include "image.h"
 
 int coroutine_fn coppice_bdrv_co_preadv(BlockDriverState* bs, int64_t offset, int64_t bytes,
-                                        QEMUIOVector* qiov, BdrvRequestFlags flags) {
+                                        QEMUIOVector* qiov, BdrvRequestFlags flags)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store) return -EIO;
-    int result = coppice_read(store, coppice_bdrv_volume(bs)->id, offset, qiov->iov, qiov->niov,
-                              &error);
+    int result =
+        coppice_read(store, coppice_bdrv_volume(bs)->id, offset, qiov->iov, qiov->niov, &error);
     return coppice_bdrv_result(bs, result, &error);
 }
 
 int coroutine_fn coppice_bdrv_co_pwritev(BlockDriverState* bs, int64_t offset, int64_t bytes,
-                                         QEMUIOVector* qiov, BdrvRequestFlags flags) {
+                                         QEMUIOVector* qiov, BdrvRequestFlags flags)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store) return -EIO;
@@ -23,7 +25,8 @@ int coroutine_fn coppice_bdrv_co_pwritev(BlockDriverState* bs, int64_t offset, i
 }
 
 int coroutine_fn coppice_bdrv_co_pwrite_zeroes(BlockDriverState* bs, int64_t offset, int64_t bytes,
-                                               BdrvRequestFlags flags) {
+                                               BdrvRequestFlags flags)
+{
     if (flags & BDRV_REQ_MAY_UNMAP) return coppice_bdrv_co_pdiscard(bs, offset, bytes);
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
@@ -32,7 +35,8 @@ int coroutine_fn coppice_bdrv_co_pwrite_zeroes(BlockDriverState* bs, int64_t off
     return coppice_bdrv_result(bs, result, &error);
 }
 
-int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, int64_t bytes) {
+int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, int64_t bytes)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_range range = {.offset = offset, .length = bytes};
     struct coppice_error error;
@@ -42,7 +46,8 @@ int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, 
 }
 
 /* QEMU calls this for a flush of the guest's unless cache=unsafe says that it need not last. */
-int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs) {
+int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store || coppice_is_read_only(store)) return 0;
@@ -52,7 +57,8 @@ int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs) {
 
 int coroutine_fn coppice_bdrv_co_block_status(BlockDriverState* bs, bool want_zero, int64_t offset,
                                               int64_t bytes, int64_t* length, int64_t* map,
-                                              BlockDriverState** file) {
+                                              BlockDriverState** file)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_block_status status;
     if (!store) return -EIO;
@@ -72,7 +78,8 @@ int coroutine_fn coppice_bdrv_co_copy_range_from(BlockDriverState* bs, BdrvChild
                                                  int64_t source_offset, BdrvChild* target,
                                                  int64_t target_offset, int64_t bytes,
                                                  BdrvRequestFlags read_flags,
-                                                 BdrvRequestFlags write_flags) {
+                                                 BdrvRequestFlags write_flags)
+{
     return bdrv_co_copy_range_to(source, source_offset, target, target_offset, bytes, read_flags,
                                  write_flags);
 }
@@ -81,7 +88,8 @@ int coroutine_fn coppice_bdrv_co_copy_range_to(BlockDriverState* bs, BdrvChild* 
                                                int64_t source_offset, BdrvChild* target,
                                                int64_t target_offset, int64_t bytes,
                                                BdrvRequestFlags read_flags,
-                                               BdrvRequestFlags write_flags) {
+                                               BdrvRequestFlags write_flags)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store || coppice_block_store(source->bs) != store) return -ENOTSUP;
@@ -89,8 +97,7 @@ int coroutine_fn coppice_bdrv_co_copy_range_to(BlockDriverState* bs, BdrvChild* 
         .volume = coppice_bdrv_volume(source->bs)->id,
         .range = {.offset = source_offset, .length = bytes},
     };
-    int result =
-        coppice_clone(store, coppice_bdrv_volume(bs)->id, target_offset, &from, 1, &error);
+    int result = coppice_clone(store, coppice_bdrv_volume(bs)->id, target_offset, &from, 1, &error);
     if (result >= 0 && (write_flags & BDRV_REQ_FUA)) {
         result = coppice_flush(store, coppice_bdrv_volume(bs)->id, &error);
     }
@@ -99,7 +106,8 @@ int coroutine_fn coppice_bdrv_co_copy_range_to(BlockDriverState* bs, BdrvChild* 
 
 /* ---- Size and shape ---- */
 
-int64_t coppice_bdrv_getlength(BlockDriverState* bs) {
+int64_t coppice_bdrv_getlength(BlockDriverState* bs)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_volume_info info;
     if (!store) return bs->total_sectors * BDRV_SECTOR_SIZE;
@@ -109,12 +117,15 @@ int64_t coppice_bdrv_getlength(BlockDriverState* bs) {
 
 int coroutine_fn coppice_bdrv_co_truncate(BlockDriverState* bs, int64_t bytes, bool exact,
                                           PreallocMode preallocation, BdrvRequestFlags flags,
-                                          Error** errp) {
+                                          Error** errp)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (preallocation != PREALLOC_MODE_OFF) {
-        error_setg(errp, "preallocation=%s is not supported; what is written goes to new places "
-                   "anyway", PreallocMode_str(preallocation));
+        error_setg(errp,
+                   "preallocation=%s is not supported; what is written goes to new places "
+                   "anyway",
+                   PreallocMode_str(preallocation));
         return -ENOTSUP;
     }
     if (!store) {
@@ -126,21 +137,24 @@ int coroutine_fn coppice_bdrv_co_truncate(BlockDriverState* bs, int64_t bytes, b
     return result;
 }
 
-int coppice_bdrv_get_info(BlockDriverState* bs, BlockDriverInfo* info) {
+int coppice_bdrv_get_info(BlockDriverState* bs, BlockDriverInfo* info)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     info->cluster_size = 4096;
     if (store) info->vm_state_offset = coppice_bdrv_getlength(bs);
     return 0;
 }
 
-void coppice_bdrv_refresh_limits(BlockDriverState* bs, Error** errp) {
+void coppice_bdrv_refresh_limits(BlockDriverState* bs, Error** errp)
+{
     bs->bl.request_alignment = BDRV_SECTOR_SIZE;
     bs->bl.pwrite_zeroes_alignment = 4096;
     bs->bl.pdiscard_alignment = 4096;
     bs->bl.max_transfer = 32 * MiB; /* FORMAT.md: one write is one unit up to here */
 }
 
-int coppice_bdrv_probe_blocksizes(BlockDriverState* bs, BlockSizes* sizes) {
+int coppice_bdrv_probe_blocksizes(BlockDriverState* bs, BlockSizes* sizes)
+{
     CoppiceVolume* volume = coppice_bdrv_volume(bs);
     if (!volume->lba_bytes) return -ENOTSUP;
     *sizes = (BlockSizes){.log = volume->lba_bytes, .phys = 4096};
@@ -149,12 +163,11 @@ int coppice_bdrv_probe_blocksizes(BlockDriverState* bs, BlockSizes* sizes) {
 
 /* ---- Check ---- */
 
-static void print_finding(void* opaque, const char* text) {
-    fprintf(stderr, "%s\n", text);
-}
+static void print_finding(void* opaque, const char* text) { fprintf(stderr, "%s\n", text); }
 
 int coroutine_fn coppice_bdrv_co_check(BlockDriverState* bs, BdrvCheckResult* result,
-                                       BdrvCheckMode fix) {
+                                       BdrvCheckMode fix)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_check_result found;
     struct coppice_error error = {};

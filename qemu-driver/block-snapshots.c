@@ -5,7 +5,8 @@
 enum { NS_PER_S = 1000 * 1000 * 1000 };
 
 int64_t coppice_bdrv_find_snapshot(struct coppice_store* store, uint32_t volume, const char* id,
-                                   const char* name) {
+                                   const char* name)
+{
     struct coppice_volume_info info;
     unsigned number;
     int64_t found = name ? coppice_find(store, name, volume) : -ENOENT;
@@ -17,7 +18,8 @@ int64_t coppice_bdrv_find_snapshot(struct coppice_store* store, uint32_t volume,
 }
 
 /* As QEMU asks for one: by both, where both are given they must belong together. */
-static int64_t find_exactly(BlockDriverState* bs, const char* id, const char* name) {
+static int64_t find_exactly(BlockDriverState* bs, const char* id, const char* name)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     uint32_t volume = coppice_bdrv_volume(bs)->id;
     int64_t by_name = name ? coppice_bdrv_find_snapshot(store, volume, NULL, name) : -ENOENT;
@@ -36,7 +38,8 @@ typedef struct SnapshotCall {
     struct coppice_error error;
 } SnapshotCall;
 
-static int create(void* opaque) {
+static int create(void* opaque)
+{
     SnapshotCall* call = opaque;
     call->made = coppice_snapshot(coppice_bdrv_store(call->bs), coppice_bdrv_volume(call->bs)->id,
                                   call->info->name, false, call->info->vm_state_size,
@@ -44,19 +47,22 @@ static int create(void* opaque) {
     return call->made < 0 ? call->made : 0;
 }
 
-static int rollback(void* opaque) {
+static int rollback(void* opaque)
+{
     SnapshotCall* call = opaque;
     return coppice_rollback(coppice_bdrv_store(call->bs), coppice_bdrv_volume(call->bs)->id,
                             call->snapshot, &call->error);
 }
 
-static int remove_snapshot(void* opaque) {
+static int remove_snapshot(void* opaque)
+{
     SnapshotCall* call = opaque;
     return coppice_remove(coppice_bdrv_store(call->bs), call->snapshot, &call->error);
 }
 
 /* QEMU shows the errno only, so the sentence goes to the log. */
-static int run(SnapshotCall* call, int (*body)(void* opaque)) {
+static int run(SnapshotCall* call, int (*body)(void* opaque))
+{
     int result = coppice_bdrv_run(call->bs, body, call);
     if (result < 0) {
         error_report("coppice: %s: %s", bdrv_get_device_or_node_name(call->bs), call->error.text);
@@ -66,7 +72,8 @@ static int run(SnapshotCall* call, int (*body)(void* opaque)) {
 
 /* ---- The driver's members ---- */
 
-int coppice_bdrv_snapshot_create(BlockDriverState* bs, QEMUSnapshotInfo* info) {
+int coppice_bdrv_snapshot_create(BlockDriverState* bs, QEMUSnapshotInfo* info)
+{
     SnapshotCall call = {.bs = bs, .info = info};
     if (!coppice_bdrv_store(bs)) return -EIO;
     int result = run(&call, create);
@@ -74,7 +81,8 @@ int coppice_bdrv_snapshot_create(BlockDriverState* bs, QEMUSnapshotInfo* info) {
     return result;
 }
 
-int coppice_bdrv_snapshot_goto(BlockDriverState* bs, const char* id) {
+int coppice_bdrv_snapshot_goto(BlockDriverState* bs, const char* id)
+{
     SnapshotCall call = {.bs = bs};
     struct coppice_store* store = coppice_bdrv_store(bs);
     if (!store) return -EIO;
@@ -88,7 +96,8 @@ int coppice_bdrv_snapshot_goto(BlockDriverState* bs, const char* id) {
 }
 
 int coppice_bdrv_snapshot_delete(BlockDriverState* bs, const char* id, const char* name,
-                                 Error** errp) {
+                                 Error** errp)
+{
     SnapshotCall call = {.bs = bs};
     if (!coppice_bdrv_store(bs)) {
         error_setg(errp, "the image is not open");
@@ -105,7 +114,8 @@ int coppice_bdrv_snapshot_delete(BlockDriverState* bs, const char* id, const cha
     return result;
 }
 
-int coppice_bdrv_snapshot_list(BlockDriverState* bs, QEMUSnapshotInfo** entries) {
+int coppice_bdrv_snapshot_list(BlockDriverState* bs, QEMUSnapshotInfo** entries)
+{
     struct coppice_store* store = coppice_bdrv_store(bs);
     uint32_t volume = coppice_bdrv_volume(bs)->id;
     int found = 0;
@@ -130,7 +140,8 @@ int coppice_bdrv_snapshot_list(BlockDriverState* bs, QEMUSnapshotInfo** entries)
 
 /* The read-only node shows the snapshot from now on. */
 int coppice_bdrv_snapshot_load_tmp(BlockDriverState* bs, const char* id, const char* name,
-                                   Error** errp) {
+                                   Error** errp)
+{
     struct coppice_volume_info info;
     int64_t found = coppice_bdrv_store(bs) ? find_exactly(bs, id, name) : -EIO;
     if (found < 0 || coppice_get_volume(coppice_bdrv_store(bs), found, &info) < 0) {
@@ -148,11 +159,13 @@ int coppice_bdrv_snapshot_load_tmp(BlockDriverState* bs, const char* id, const c
  * would ask the file below. */
 
 int coroutine_fn coppice_bdrv_save_vmstate(BlockDriverState* bs, QEMUIOVector* qiov,
-                                           int64_t position) {
+                                           int64_t position)
+{
     return -ENOTSUP;
 }
 
 int coroutine_fn coppice_bdrv_load_vmstate(BlockDriverState* bs, QEMUIOVector* qiov,
-                                           int64_t position) {
+                                           int64_t position)
+{
     return -ENOTSUP;
 }

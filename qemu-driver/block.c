@@ -33,13 +33,15 @@ static QemuOptsList open_options = {
 
 static const char* const strong_options[] = {OPTION_VOLUME, OPTION_SNAPSHOT, NULL};
 
-static int coppice_bdrv_probe(const uint8_t* bytes, int length, const char* file_name) {
+static int coppice_bdrv_probe(const uint8_t* bytes, int length, const char* file_name)
+{
     return coppice_probe(bytes, length);
 }
 
 /* ---- Which volume ---- */
 
-static int64_t first_volume(struct coppice_store* store) {
+static int64_t first_volume(struct coppice_store* store)
+{
     size_t count = coppice_list_volumes(store, NULL, 0);
     g_autofree struct coppice_volume_info* entries = g_new(struct coppice_volume_info, count);
     count = MIN(count, coppice_list_volumes(store, entries, count));
@@ -49,7 +51,8 @@ static int64_t first_volume(struct coppice_store* store) {
     return -ENOENT;
 }
 
-static int64_t find_volume(struct coppice_store* store, const char* wanted) {
+static int64_t find_volume(struct coppice_store* store, const char* wanted)
+{
     int64_t id = coppice_find(store, wanted, 0);
     unsigned number;
     struct coppice_volume_info info;
@@ -61,7 +64,8 @@ static int64_t find_volume(struct coppice_store* store, const char* wanted) {
 }
 
 static int choose(struct coppice_store* store, QemuOpts* options, struct coppice_volume_info* info,
-                  Error** errp) {
+                  Error** errp)
+{
     const char* volume = qemu_opt_get(options, OPTION_VOLUME);
     const char* snapshot = qemu_opt_get(options, OPTION_SNAPSHOT);
     int64_t id = volume ? find_volume(store, volume) : first_volume(store);
@@ -85,11 +89,13 @@ static int choose(struct coppice_store* store, QemuOpts* options, struct coppice
 
 /* ---- Open and close ---- */
 
-static bool wants_to_write(int flags) {
+static bool wants_to_write(int flags)
+{
     return (flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE);
 }
 
-static int open_volume(BlockDriverState* bs, QemuOpts* options, int flags, Error** errp) {
+static int open_volume(BlockDriverState* bs, QemuOpts* options, int flags, Error** errp)
+{
     CoppiceVolume* volume = coppice_bdrv_volume(bs);
     struct coppice_volume_info info;
     bool write = wants_to_write(flags);
@@ -125,7 +131,8 @@ static int open_volume(BlockDriverState* bs, QemuOpts* options, int flags, Error
     return 0;
 }
 
-static int coppice_bdrv_open(BlockDriverState* bs, QDict* options, int flags, Error** errp) {
+static int coppice_bdrv_open(BlockDriverState* bs, QDict* options, int flags, Error** errp)
+{
     const char* file = qdict_get_try_str(options, "file");
     BlockDriverState* node = file ? bdrv_find_node(file) : NULL;
     /* Decided before the child is attached, since that asks for permissions. */
@@ -143,7 +150,8 @@ static int coppice_bdrv_open(BlockDriverState* bs, QDict* options, int flags, Er
     return result;
 }
 
-static void coppice_bdrv_close(BlockDriverState* bs) {
+static void coppice_bdrv_close(BlockDriverState* bs)
+{
     CoppiceVolume* volume = coppice_bdrv_volume(bs);
     if (!volume->image) return;
     coppice_bdrv_image_leave(volume->image, bs);
@@ -160,13 +168,15 @@ typedef struct Sync {
     struct coppice_error error;
 } Sync;
 
-static int checkpoint(void* opaque) {
+static int checkpoint(void* opaque)
+{
     Sync* sync = opaque;
     return coppice_checkpoint(sync->store, &sync->error);
 }
 
 static int coppice_bdrv_reopen_prepare(BDRVReopenState* state, BlockReopenQueue* queue,
-                                       Error** errp) {
+                                       Error** errp)
+{
     BlockDriverState* bs = state->bs;
     CoppiceVolume* volume = coppice_bdrv_volume(bs);
     CoppiceImage* image = volume->image;
@@ -206,7 +216,8 @@ static int coppice_bdrv_reopen_prepare(BDRVReopenState* state, BlockReopenQueue*
     return result;
 }
 
-static void coppice_bdrv_reopen_commit_post(BDRVReopenState* state) {
+static void coppice_bdrv_reopen_commit_post(BDRVReopenState* state)
+{
     BlockDriverState* bs = state->bs;
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     bool read_only = !wants_to_write(bs->open_flags);
@@ -221,19 +232,21 @@ static void coppice_bdrv_reopen_commit_post(BDRVReopenState* state) {
 
 /* ---- Migration hands the file over ---- */
 
-static int coppice_bdrv_inactivate(BlockDriverState* bs) {
+static int coppice_bdrv_inactivate(BlockDriverState* bs)
+{
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     if (!image || image->owner != bs) return 0;
     Error* error = NULL;
     int result = coppice_bdrv_image_close_store(image, &error);
     if (result < 0) {
-        error_reportf_err(error,
-                          "coppice: %s: handing the image over: ", bdrv_get_device_or_node_name(bs));
+        error_reportf_err(
+            error, "coppice: %s: handing the image over: ", bdrv_get_device_or_node_name(bs));
     }
     return result;
 }
 
-static void coroutine_fn coppice_bdrv_co_invalidate_cache(BlockDriverState* bs, Error** errp) {
+static void coroutine_fn coppice_bdrv_co_invalidate_cache(BlockDriverState* bs, Error** errp)
+{
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     if (!image || image->owner != bs) return;
     coppice_bdrv_image_drop_store(image);
@@ -242,22 +255,26 @@ static void coroutine_fn coppice_bdrv_co_invalidate_cache(BlockDriverState* bs, 
 
 /* ---- Drained sections and contexts ---- */
 
-static void coroutine_fn coppice_bdrv_co_drain_begin(BlockDriverState* bs) {
+static void coroutine_fn coppice_bdrv_co_drain_begin(BlockDriverState* bs)
+{
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     if (image) coppice_bdrv_image_pause(image);
 }
 
-static void coroutine_fn coppice_bdrv_co_drain_end(BlockDriverState* bs) {
+static void coroutine_fn coppice_bdrv_co_drain_end(BlockDriverState* bs)
+{
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     if (image) coppice_bdrv_image_resume(image);
 }
 
-static void coppice_bdrv_detach_aio_context(BlockDriverState* bs) {
+static void coppice_bdrv_detach_aio_context(BlockDriverState* bs)
+{
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     if (image && image->owner == bs) coppice_bdrv_image_stop_tick(image);
 }
 
-static void coppice_bdrv_attach_aio_context(BlockDriverState* bs, AioContext* context) {
+static void coppice_bdrv_attach_aio_context(BlockDriverState* bs, AioContext* context)
+{
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
     if (image && image->owner == bs && !image->drained) coppice_bdrv_image_start_tick(image);
 }
@@ -266,7 +283,8 @@ static void coppice_bdrv_attach_aio_context(BlockDriverState* bs, AioContext* co
 
 static void coppice_bdrv_child_perm(BlockDriverState* bs, BdrvChild* child, BdrvChildRole role,
                                     BlockReopenQueue* queue, uint64_t parent_needed,
-                                    uint64_t parent_shared, uint64_t* needed, uint64_t* shared) {
+                                    uint64_t parent_shared, uint64_t* needed, uint64_t* shared)
+{
     if (coppice_bdrv_volume(bs)->joined) {
         *needed = 0;
         *shared = BLK_PERM_ALL;
@@ -327,30 +345,28 @@ static BlockDriver coppice_bdrv_driver = {
 
 /* ---- For the device module ---- */
 
-struct coppice_store* coppice_block_store(BlockDriverState* bs) {
+struct coppice_store* coppice_block_store(BlockDriverState* bs)
+{
     bool ours = bs && bs->drv && bs->drv->bdrv_open == coppice_bdrv_open;
     return ours ? coppice_bdrv_store(bs) : NULL;
 }
 
-uint32_t coppice_block_volume(BlockDriverState* bs) {
-    return coppice_bdrv_volume(bs)->id;
-}
+uint32_t coppice_block_volume(BlockDriverState* bs) { return coppice_bdrv_volume(bs)->id; }
 
-void coppice_block_wrote(BlockDriverState* bs) {
-    qatomic_inc(&bs->write_gen);
-}
+void coppice_block_wrote(BlockDriverState* bs) { qatomic_inc(&bs->write_gen); }
 
 /* ---- A name for -blockdev ----
  *
  * What -blockdev, blockdev-add and qemu-storage-daemon accept as driver= is an enumeration that was
  * fixed when QEMU was compiled. So that they can open an image at all, the format also answers to
- * the name of one that nobody has used for twenty years (compressed loop images of Knoppix, read-only
- * in QEMU). That takes only `file`: the first volume. */
+ * the name of one that nobody has used for twenty years (compressed loop images of Knoppix,
+ * read-only in QEMU). That takes only `file`: the first volume. */
 #define CLOSED_LIST_NAME "cloop"
 
 static BlockDriver closed_list_driver;
 
-static void register_closed_list_name(void) {
+static void register_closed_list_name(void)
+{
     closed_list_driver = coppice_bdrv_driver;
     closed_list_driver.format_name = CLOSED_LIST_NAME;
     closed_list_driver.bdrv_probe = NULL;
@@ -359,7 +375,8 @@ static void register_closed_list_name(void) {
     bdrv_register(&closed_list_driver);
 }
 
-static void coppice_bdrv_init(void) {
+static void coppice_bdrv_init(void)
+{
     bdrv_register(&coppice_bdrv_driver);
     /* The driver registered last is found first. QEMU's own come after us, and this after them. */
     register_module_init(register_closed_list_name, MODULE_INIT_BLOCK);

@@ -94,9 +94,9 @@ typedef Property CoppiceProperty;
 /* Headers that moved from sysemu/ to system/. */
 #define COPPICE_TEXT(text) #text
 #if __has_include("system/iothread.h") /* since 10.0 */
-#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(system/name)
+#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(system / name)
 #else
-#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(sysemu/name)
+#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(sysemu / name)
 #endif
 
 /* Until 9.0 a context had a lock, held around everything that is done in it. */

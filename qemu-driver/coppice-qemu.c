@@ -34,8 +34,8 @@ static const char help[] =
     "  --loader   print the library that goes into LD_PRELOAD, for those who start QEMU otherwise\n"
     "  --help     this text\n";
 
-static void __attribute__((noreturn, format(printf, 2, 3)))
-fail(int code, const char* format, ...) {
+static void __attribute__((noreturn, format(printf, 2, 3))) fail(int code, const char* format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
     fputs("coppice-qemu: ", stderr);
@@ -46,7 +46,8 @@ fail(int code, const char* format, ...) {
 }
 
 /* The loader lies in ../lib/coppice beside bin, in the build folder and where it is installed. */
-static char* find_loader(void) {
+static char* find_loader(void)
+{
     char own[PATH_MAX], path[PATH_MAX + 64];
     ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
     if (length < 0) fail(EXIT_OURS, "/proc/self/exe cannot be read (%s)", strerror(errno));
@@ -66,7 +67,8 @@ static char* find_loader(void) {
 }
 
 /* As execvp looks for it. The result lives as long as the process. */
-static const char* find_program(const char* name) {
+static const char* find_program(const char* name)
+{
     if (strchr(name, '/')) return name;
     const char* search = getenv("PATH");
     char* folders = strdup(search ? search : "/usr/bin:/bin");
@@ -83,7 +85,8 @@ static const char* find_program(const char* name) {
 
 /* Ends the process if `path` is a binary without QEMU's block layer: the loader would do nothing
  * in it, and the user would wonder. What is no ELF file is taken for a script. */
-static void check_program(const char* path) {
+static void check_program(const char* path)
+{
     int file = open(path, O_RDONLY | O_CLOEXEC);
     struct stat status;
     if (file < 0 || fstat(file, &status) != 0) {
@@ -111,7 +114,8 @@ static void check_program(const char* path) {
     close(file);
 }
 
-int main(int count, char** arguments) {
+int main(int count, char** arguments)
+{
     if (count < 2 || strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0) {
         fputs(help, count < 2 ? stderr : stdout);
         return count < 2 ? EXIT_OURS : 0;

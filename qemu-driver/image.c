@@ -24,7 +24,8 @@ typedef struct Run {
     bool done;
 } Run;
 
-static void coroutine_fn run_entry(void* opaque) {
+static void coroutine_fn run_entry(void* opaque)
+{
     Run* run = opaque;
     BlockDriverState* bs = run->bs;
     run->result = run->body(run->argument);
@@ -32,7 +33,8 @@ static void coroutine_fn run_entry(void* opaque) {
     bdrv_dec_in_flight(bs); /* wakes who polls */
 }
 
-int coppice_bdrv_run(BlockDriverState* bs, int (*body)(void* argument), void* argument) {
+int coppice_bdrv_run(BlockDriverState* bs, int (*body)(void* argument), void* argument)
+{
     if (qemu_in_coroutine()) return body(argument);
     Run run = {.bs = bs, .body = body, .argument = argument};
     bdrv_inc_in_flight(bs);
@@ -43,7 +45,8 @@ int coppice_bdrv_run(BlockDriverState* bs, int (*body)(void* argument), void* ar
 
 /* ---- Errors ---- */
 
-int coppice_bdrv_result(BlockDriverState* bs, int result, const struct coppice_error* error) {
+int coppice_bdrv_result(BlockDriverState* bs, int result, const struct coppice_error* error)
+{
     CoppiceVolume* volume = coppice_bdrv_volume(bs);
     if (result != -EIO || !volume->image) return result;
     /* A guest that tries again and again shall not fill the log. */
@@ -61,7 +64,8 @@ typedef struct StoreCall {
     struct coppice_error error;
 } StoreCall;
 
-static int open_store(void* opaque) {
+static int open_store(void* opaque)
+{
     StoreCall* call = opaque;
     CoppiceImage* image = call->image;
     struct coppice_open_options options = {.read_only = call->read_only};
@@ -70,7 +74,8 @@ static int open_store(void* opaque) {
     return image->store ? 0 : -EINVAL;
 }
 
-int coppice_bdrv_image_open_store(CoppiceImage* image, bool read_only, Error** errp) {
+int coppice_bdrv_image_open_store(CoppiceImage* image, bool read_only, Error** errp)
+{
     StoreCall call = {.image = image, .read_only = read_only};
     assert(!image->store);
     int result = coppice_bdrv_run(image->owner, open_store, &call);
@@ -84,14 +89,16 @@ int coppice_bdrv_image_open_store(CoppiceImage* image, bool read_only, Error** e
     return 0;
 }
 
-static int close_store(void* opaque) {
+static int close_store(void* opaque)
+{
     StoreCall* call = opaque;
     struct coppice_store* store = call->image->store;
     call->image->store = NULL;
     return coppice_close(store, &call->error);
 }
 
-int coppice_bdrv_image_close_store(CoppiceImage* image, Error** errp) {
+int coppice_bdrv_image_close_store(CoppiceImage* image, Error** errp)
+{
     StoreCall call = {.image = image};
     if (!image->store) return 0;
     coppice_bdrv_image_stop_tick(image);
@@ -100,7 +107,8 @@ int coppice_bdrv_image_close_store(CoppiceImage* image, Error** errp) {
     return result;
 }
 
-static int drop_store(void* opaque) {
+static int drop_store(void* opaque)
+{
     StoreCall* call = opaque;
     struct coppice_store* store = call->image->store;
     call->image->store = NULL;
@@ -109,7 +117,8 @@ static int drop_store(void* opaque) {
     return 0;
 }
 
-void coppice_bdrv_image_drop_store(CoppiceImage* image) {
+void coppice_bdrv_image_drop_store(CoppiceImage* image)
+{
     StoreCall call = {.image = image};
     if (!image->store) return;
     coppice_bdrv_image_stop_tick(image);
@@ -118,31 +127,36 @@ void coppice_bdrv_image_drop_store(CoppiceImage* image) {
 
 /* ---- Background work ---- */
 
-static void tick(void* opaque) {
+static void tick(void* opaque)
+{
     CoppiceImage* image = opaque;
     coppice_tick(image->store);
     timer_mod(image->tick, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + TICK_MS);
 }
 
-void coppice_bdrv_image_start_tick(CoppiceImage* image) {
+void coppice_bdrv_image_start_tick(CoppiceImage* image)
+{
     if (!image->store || image->read_only || image->tick) return;
     image->tick = aio_timer_new(coppice_bdrv_ports_context(&image->ports), QEMU_CLOCK_REALTIME,
                                 SCALE_MS, tick, image);
     timer_mod(image->tick, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + TICK_MS);
 }
 
-void coppice_bdrv_image_stop_tick(CoppiceImage* image) {
+void coppice_bdrv_image_stop_tick(CoppiceImage* image)
+{
     timer_free(image->tick);
     image->tick = NULL;
 }
 
-void coppice_bdrv_image_pause(CoppiceImage* image) {
+void coppice_bdrv_image_pause(CoppiceImage* image)
+{
     image->drained++;
     coppice_bdrv_image_stop_tick(image);
     if (image->store) coppice_pause(image->store);
 }
 
-void coppice_bdrv_image_resume(CoppiceImage* image) {
+void coppice_bdrv_image_resume(CoppiceImage* image)
+{
     if (--image->drained > 0 || !image->store) return;
     coppice_resume(image->store);
     coppice_bdrv_image_start_tick(image);
@@ -150,7 +164,8 @@ void coppice_bdrv_image_resume(CoppiceImage* image) {
 
 /* ---- Nodes come and go ---- */
 
-static CoppiceImage* find_image(BlockDriverState* file) {
+static CoppiceImage* find_image(BlockDriverState* file)
+{
     for (GSList* entry = images; entry; entry = entry->next) {
         CoppiceImage* image = entry->data;
         if (image->owner->file->bs == file) return image;
@@ -158,18 +173,18 @@ static CoppiceImage* find_image(BlockDriverState* file) {
     return NULL;
 }
 
-bool coppice_bdrv_image_is_open(BlockDriverState* file) {
-    return find_image(file) != NULL;
-}
+bool coppice_bdrv_image_is_open(BlockDriverState* file) { return find_image(file) != NULL; }
 
-static void free_image(CoppiceImage* image) {
+static void free_image(CoppiceImage* image)
+{
     images = g_slist_remove(images, image);
     g_slist_free(image->users);
     g_hash_table_destroy(image->reported);
     g_free(image);
 }
 
-CoppiceImage* coppice_bdrv_image_join(BlockDriverState* bs, bool read_only, Error** errp) {
+CoppiceImage* coppice_bdrv_image_join(BlockDriverState* bs, bool read_only, Error** errp)
+{
     CoppiceImage* image = find_image(bs->file->bs);
     if (image) {
         if (!image->store) {
@@ -178,8 +193,10 @@ CoppiceImage* coppice_bdrv_image_join(BlockDriverState* bs, bool read_only, Erro
             return NULL;
         }
         if (!read_only && image->read_only) {
-            error_setg(errp, "the image is open read-only as node '%s'; open that one for writing "
-                       "first", bdrv_get_node_name(image->owner));
+            error_setg(errp,
+                       "the image is open read-only as node '%s'; open that one for writing "
+                       "first",
+                       bdrv_get_node_name(image->owner));
             return NULL;
         }
         image->users = g_slist_prepend(image->users, bs);
@@ -198,13 +215,14 @@ CoppiceImage* coppice_bdrv_image_join(BlockDriverState* bs, bool read_only, Erro
     return image;
 }
 
-void coppice_bdrv_image_leave(CoppiceImage* image, BlockDriverState* bs) {
+void coppice_bdrv_image_leave(CoppiceImage* image, BlockDriverState* bs)
+{
     image->users = g_slist_remove(image->users, bs);
     if (!image->users) {
         Error* error = NULL;
         if (coppice_bdrv_image_close_store(image, &error) < 0) {
-            error_reportf_err(error, "coppice: %s: closing the image: ",
-                              bdrv_get_device_or_node_name(bs));
+            error_reportf_err(error,
+                              "coppice: %s: closing the image: ", bdrv_get_device_or_node_name(bs));
         }
         free_image(image);
         return;
@@ -220,8 +238,8 @@ void coppice_bdrv_image_leave(CoppiceImage* image, BlockDriverState* bs) {
     coppice_bdrv_volume(heir)->joined = false;
     if (bdrv_child_refresh_perms(bs, bs->file, &error) < 0 ||
         bdrv_child_refresh_perms(heir, heir->file, &error) < 0) {
-        error_reportf_err(error, "coppice: %s cannot take the image over: ",
-                          bdrv_get_device_or_node_name(heir));
+        error_reportf_err(
+            error, "coppice: %s cannot take the image over: ", bdrv_get_device_or_node_name(heir));
         coppice_bdrv_image_drop_store(image);
     }
 }

@@ -72,11 +72,10 @@ int coppice_bdrv_run(BlockDriverState* bs, int (*body)(void* argument), void* ar
 /* Hands on `result`; failures that are not the guest's affair reach the log, each kind once. */
 int coppice_bdrv_result(BlockDriverState* bs, int result, const struct coppice_error* error);
 
-static inline CoppiceVolume* coppice_bdrv_volume(BlockDriverState* bs) {
-    return bs->opaque;
-}
+static inline CoppiceVolume* coppice_bdrv_volume(BlockDriverState* bs) { return bs->opaque; }
 /* NULL: there is none, requests fail. */
-static inline struct coppice_store* coppice_bdrv_store(BlockDriverState* bs) {
+static inline struct coppice_store* coppice_bdrv_store(BlockDriverState* bs)
+{
     CoppiceVolume* volume = coppice_bdrv_volume(bs);
     return volume->image ? volume->image->store : NULL;
 }

@@ -40,12 +40,14 @@ struct stamp {
     char text[STAMP_HEX_DIGITS + 1]; /* empty: the program has none */
 };
 
-static bool is_hex(const char* digits, size_t count) {
+static bool is_hex(const char* digits, size_t count)
+{
     return strspn(digits, "0123456789abcdef") >= count;
 }
 
 /* Finds the stamp in one mapped segment. A prefix alone (as in this library) does not count. */
-static bool find_stamp(const char* begin, size_t length, struct stamp* stamp) {
+static bool find_stamp(const char* begin, size_t length, struct stamp* stamp)
+{
     const size_t prefix_length = strlen(STAMP_PREFIX);
     const char* end = begin + length;
     while ((size_t)(end - begin) > prefix_length + STAMP_HEX_DIGITS) {
@@ -62,7 +64,8 @@ static bool find_stamp(const char* begin, size_t length, struct stamp* stamp) {
 }
 
 /* dl_iterate_phdr names the program itself first; returning nonzero stops it there. */
-static int scan_program(struct dl_phdr_info* object, size_t size, void* result) {
+static int scan_program(struct dl_phdr_info* object, size_t size, void* result)
+{
     (void)size;
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr)* segment = &object->dlpi_phdr[i];
@@ -74,14 +77,16 @@ static int scan_program(struct dl_phdr_info* object, size_t size, void* result) 
     return 1;
 }
 
-static bool same_file(const char* left, const char* right) {
+static bool same_file(const char* left, const char* right)
+{
     struct stat a, b;
     return strcmp(left, right) == 0 || (stat(left, &a) == 0 && stat(right, &b) == 0 &&
                                         a.st_dev == b.st_dev && a.st_ino == b.st_ino);
 }
 
 /* Takes our entry out of LD_PRELOAD and leaves the others. */
-static void leave_preload(const char* own_path) {
+static void leave_preload(const char* own_path)
+{
     const char* old = getenv("LD_PRELOAD");
     if (!old) return;
     char *entries = strdup(old), *kept = calloc(1, strlen(old) + 1);
@@ -101,7 +106,8 @@ static void leave_preload(const char* own_path) {
     free(kept);
 }
 
-static void load_module(const char* folder, int folder_length, const char* name, int flags) {
+static void load_module(const char* folder, int folder_length, const char* name, int flags)
+{
     char path[PATH_CAPACITY];
     if (snprintf(path, sizeof path, "%.*s%s", folder_length, folder, name) >= (int)sizeof path) {
         fprintf(stderr, "coppice: the path of %s is too long\n", name);
@@ -113,7 +119,8 @@ static void load_module(const char* folder, int folder_length, const char* name,
     }
 }
 
-static void __attribute__((constructor)) load_into_qemu(void) {
+static void __attribute__((constructor)) load_into_qemu(void)
+{
     if (!dlsym(RTLD_DEFAULT, "bdrv_register")) return;
 
     Dl_info self;

@@ -8,13 +8,14 @@
  * the big lock, which an iothread must not wait for: a virtual CPU that holds it may be waiting
  * for the iothread. Real machines may refuse such transfers too. */
 
-static bool is_ram(CoppiceNvme* nvme, hwaddr address, hwaddr length, bool write) {
+static bool is_ram(CoppiceNvme* nvme, hwaddr address, hwaddr length, bool write)
+{
     AddressSpace* space = pci_get_address_space(&nvme->pci);
     RCU_READ_LOCK_GUARD();
     while (length > 0) {
         hwaddr inside, piece = length;
-        MemoryRegion* region = address_space_translate(space, address, &inside, &piece, write,
-                                                       MEMTXATTRS_UNSPECIFIED);
+        MemoryRegion* region =
+            address_space_translate(space, address, &inside, &piece, write, MEMTXATTRS_UNSPECIFIED);
         if (piece == 0 || !COPPICE_MEMORY_IS_DIRECT(region, write)) return false;
         address += piece;
         length -= piece;
@@ -22,19 +23,22 @@ static bool is_ram(CoppiceNvme* nvme, hwaddr address, hwaddr length, bool write)
     return true;
 }
 
-static int port_read_memory(void* opaque, uint64_t address, void* into, size_t length) {
+static int port_read_memory(void* opaque, uint64_t address, void* into, size_t length)
+{
     CoppiceNvme* nvme = opaque;
     if (!is_ram(nvme, address, length, false)) return -EFAULT;
     return pci_dma_read(&nvme->pci, address, into, length) == MEMTX_OK ? 0 : -EFAULT;
 }
 
-static int port_write_memory(void* opaque, uint64_t address, const void* from, size_t length) {
+static int port_write_memory(void* opaque, uint64_t address, const void* from, size_t length)
+{
     CoppiceNvme* nvme = opaque;
     if (!is_ram(nvme, address, length, true)) return -EFAULT;
     return pci_dma_write(&nvme->pci, address, from, length) == MEMTX_OK ? 0 : -EFAULT;
 }
 
-static void* port_map(void* opaque, uint64_t address, size_t* length, bool to_guest) {
+static void* port_map(void* opaque, uint64_t address, size_t* length, bool to_guest)
+{
     CoppiceNvme* nvme = opaque;
     dma_addr_t mapped = *length;
     if (!is_ram(nvme, address, mapped, to_guest)) return NULL;
@@ -44,7 +48,8 @@ static void* port_map(void* opaque, uint64_t address, size_t* length, bool to_gu
     return pointer;
 }
 
-static void port_unmap(void* opaque, void* pointer, size_t length, bool to_guest, size_t used) {
+static void port_unmap(void* opaque, void* pointer, size_t length, bool to_guest, size_t used)
+{
     CoppiceNvme* nvme = opaque;
     pci_dma_unmap(&nvme->pci, pointer, length,
                   to_guest ? DMA_DIRECTION_FROM_DEVICE : DMA_DIRECTION_TO_DEVICE, used);
@@ -54,16 +59,16 @@ static void port_unmap(void* opaque, void* pointer, size_t length, bool to_guest
  *
  * Sending one needs the big lock. The main loop's thread has it; an iothread leaves a note. */
 
-static bool in_main_loop(CoppiceNvme* nvme) {
-    return nvme->context == qemu_get_aio_context();
-}
+static bool in_main_loop(CoppiceNvme* nvme) { return nvme->context == qemu_get_aio_context(); }
 
-static bool port_msix_enabled(void* opaque) {
+static bool port_msix_enabled(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     return msix_enabled(&nvme->pci);
 }
 
-static void port_send_msix(void* opaque, unsigned vector) {
+static void port_send_msix(void* opaque, unsigned vector)
+{
     CoppiceNvme* nvme = opaque;
     if (vector >= COPPICE_NVME_MAX_VECTORS) return;
     if (in_main_loop(nvme)) {
@@ -74,7 +79,8 @@ static void port_send_msix(void* opaque, unsigned vector) {
     qemu_bh_schedule(nvme->interrupt);
 }
 
-static void port_set_pin(void* opaque, bool asserted) {
+static void port_set_pin(void* opaque, bool asserted)
+{
     CoppiceNvme* nvme = opaque;
     qatomic_set(&nvme->pin, asserted);
     if (in_main_loop(nvme)) {
@@ -84,7 +90,8 @@ static void port_set_pin(void* opaque, bool asserted) {
     }
 }
 
-void coppice_nvme_send_interrupts(void* opaque) {
+void coppice_nvme_send_interrupts(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     for (size_t word = 0; word < ARRAY_SIZE(nvme->messages); word++) {
         unsigned long vectors = qatomic_xchg(&nvme->messages[word], 0);
@@ -99,33 +106,30 @@ void coppice_nvme_send_interrupts(void* opaque) {
 
 /* ---- Time and turns ---- */
 
-static uint64_t port_now_ns(void* opaque) {
-    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-}
+static uint64_t port_now_ns(void* opaque) { return qemu_clock_get_ns(QEMU_CLOCK_REALTIME); }
 
-static uint64_t port_unix_ns(void* opaque) {
-    return (uint64_t)g_get_real_time() * 1000;
-}
+static uint64_t port_unix_ns(void* opaque) { return (uint64_t)g_get_real_time() * 1000; }
 
-static void port_schedule_poll(void* opaque) {
+static void port_schedule_poll(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     qemu_bh_schedule(nvme->poll);
 }
 
-static void port_idle(void* opaque) {
+static void port_idle(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     if (nvme->stopped) qemu_bh_schedule(nvme->settle);
     aio_wait_kick();
 }
 
-static void port_report(void* opaque, const char* text) {
-    error_report("coppice-nvme: %s", text);
-}
+static void port_report(void* opaque, const char* text) { error_report("coppice-nvme: %s", text); }
 
 /* ---- Accounting and error policy ---- */
 
 static void port_io_begins(void* opaque, enum coppice_nvme_class io, uint64_t bytes,
-                           uint64_t cookie[4]) {
+                           uint64_t cookie[4])
+{
     static const enum BlockAcctType types[] = {
         [COPPICE_NVME_READ] = BLOCK_ACCT_READ,
         [COPPICE_NVME_WRITE] = BLOCK_ACCT_WRITE,
@@ -139,8 +143,8 @@ static void port_io_begins(void* opaque, enum coppice_nvme_class io, uint64_t by
     if (nvme->store && io != COPPICE_NVME_READ && io != COPPICE_NVME_FLUSH) nvme->wrote = true;
 }
 
-static void port_io_ends(void* opaque, enum coppice_nvme_class io, uint64_t cookie[4],
-                         bool failed) {
+static void port_io_ends(void* opaque, enum coppice_nvme_class io, uint64_t cookie[4], bool failed)
+{
     CoppiceNvme* nvme = opaque;
     BlockAcctStats* stats = blk_get_stats(nvme->conf.blk);
     if (failed) {
@@ -151,22 +155,21 @@ static void port_io_ends(void* opaque, enum coppice_nvme_class io, uint64_t cook
     blk_dec_in_flight(nvme->conf.blk);
 }
 
-static enum coppice_nvme_action port_on_error(void* opaque, enum coppice_nvme_class io, int error) {
+static enum coppice_nvme_action port_on_error(void* opaque, enum coppice_nvme_class io, int error)
+{
     CoppiceNvme* nvme = opaque;
     bool is_read = io == COPPICE_NVME_READ;
     BlockErrorAction action = blk_get_error_action(nvme->conf.blk, is_read, error);
     blk_error_action(nvme->conf.blk, action, is_read, error);
     switch (action) {
-    case BLOCK_ERROR_ACTION_IGNORE:
-        return COPPICE_NVME_IGNORE;
-    case BLOCK_ERROR_ACTION_STOP:
-        return COPPICE_NVME_RETRY;
-    default:
-        return COPPICE_NVME_REPORT;
+    case BLOCK_ERROR_ACTION_IGNORE: return COPPICE_NVME_IGNORE;
+    case BLOCK_ERROR_ACTION_STOP: return COPPICE_NVME_RETRY;
+    default: return COPPICE_NVME_REPORT;
     }
 }
 
-void coppice_nvme_fill_ports(CoppiceNvme* nvme, struct coppice_nvme_ports* ports) {
+void coppice_nvme_fill_ports(CoppiceNvme* nvme, struct coppice_nvme_ports* ports)
+{
     *ports = (struct coppice_nvme_ports){
         .size = sizeof *ports,
         .opaque = nvme,
@@ -196,7 +199,8 @@ typedef struct BlockRequest {
     QEMUIOVector qiov;
 } BlockRequest;
 
-static void block_done(void* opaque, int result) {
+static void block_done(void* opaque, int result)
+{
     BlockRequest* request = opaque;
     AioContext* context = request->nvme->context;
     COPPICE_CONTEXT_ACQUIRE(context);
@@ -205,17 +209,20 @@ static void block_done(void* opaque, int result) {
     g_free(request);
 }
 
-static uint64_t block_size_bytes(void* opaque) {
+static uint64_t block_size_bytes(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     return MAX(COPPICE_BLK_GETLENGTH(nvme->conf.blk), 0);
 }
 
-static bool block_read_only(void* opaque) {
+static bool block_read_only(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     return !blk_is_writable(nvme->conf.blk);
 }
 
-static void block_submit(void* opaque, const struct coppice_nvme_block_io* io) {
+static void block_submit(void* opaque, const struct coppice_nvme_block_io* io)
+{
     CoppiceNvme* nvme = opaque;
     BlockBackend* blk = nvme->conf.blk;
     BlockRequest* request = g_new(BlockRequest, 1);
@@ -229,9 +236,7 @@ static void block_submit(void* opaque, const struct coppice_nvme_block_io* io) {
     case COPPICE_NVME_BLOCK_WRITE:
         blk_aio_pwritev(blk, io->offset, &request->qiov, flags, block_done, request);
         break;
-    case COPPICE_NVME_BLOCK_FLUSH:
-        blk_aio_flush(blk, block_done, request);
-        break;
+    case COPPICE_NVME_BLOCK_FLUSH: blk_aio_flush(blk, block_done, request); break;
     case COPPICE_NVME_BLOCK_DISCARD:
     case COPPICE_NVME_BLOCK_WRITE_ZEROES:
         /* Both have to read as zeroes, which a discard of the block layer does not promise. */
@@ -241,7 +246,8 @@ static void block_submit(void* opaque, const struct coppice_nvme_block_io* io) {
     }
 }
 
-void coppice_nvme_fill_block(CoppiceNvme* nvme, const struct coppice_volume_info* volume) {
+void coppice_nvme_fill_block(CoppiceNvme* nvme, const struct coppice_volume_info* volume)
+{
     nvme->block = (struct coppice_nvme_block){
         .size = sizeof nvme->block,
         .opaque = nvme,

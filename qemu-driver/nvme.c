@@ -7,7 +7,8 @@
 #include "migration/vmstate.h"
 
 /* Of the range that QEMU leaves for experiments (docs/specs/pci-ids). Not the 1b36:0010 of QEMU's
- * own NVMe device: Linux has quirks for that one, ignores its NGUIDs and never zeroes by command. */
+ * own NVMe device: Linux has quirks for that one, ignores its NGUIDs and never zeroes by command.
+ */
 enum { COPPICE_PCI_DEVICE_ID = 0x10f5 };
 
 enum { REGISTER_BAR = 0, MSIX_BAR = 4, PCIE_CAP_OFFSET = 0x80, NVM_EXPRESS_INTERFACE = 0x02 };
@@ -18,7 +19,8 @@ enum { REGISTER_BAR = 0, MSIX_BAR = 4, PCIE_CAP_OFFSET = 0x80, NVM_EXPRESS_INTER
  * image, without throttle or dirty bitmap. Looked at before commands are taken, changed when none
  * is under way. Filters and jobs come and go in drained sections; a bitmap may come at any time. */
 
-static struct coppice_store* wanted_store(CoppiceNvme* nvme) {
+static struct coppice_store* wanted_store(CoppiceNvme* nvme)
+{
     BlockDriverState* root = blk_bs(nvme->conf.blk);
     if (root != nvme->image || !QLIST_EMPTY(&root->dirty_bitmaps) ||
         root->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF ||
@@ -31,7 +33,8 @@ static struct coppice_store* wanted_store(CoppiceNvme* nvme) {
 
 /* Brings the controller to what other threads ask for. In the context; called again by the port
  * `idle` as long as something is under way. */
-static void settle_now(CoppiceNvme* nvme) {
+static void settle_now(CoppiceNvme* nvme)
+{
     bool stay_stopped = qatomic_read(&nvme->want_stop);
     if (stay_stopped || nvme->store != wanted_store(nvme)) {
         if (!nvme->stopped) {
@@ -63,14 +66,16 @@ static void settle_now(CoppiceNvme* nvme) {
     if (qatomic_xchg(&nvme->want_retry, false)) coppice_nvme_retry(nvme->controller);
 }
 
-static void settle(void* opaque) {
+static void settle(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     COPPICE_CONTEXT_ACQUIRE(nvme->context);
     settle_now(nvme);
     COPPICE_CONTEXT_RELEASE(nvme->context);
 }
 
-static void poll_queues(void* opaque) {
+static void poll_queues(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     COPPICE_CONTEXT_ACQUIRE(nvme->context);
     if (!nvme->stopped && nvme->store != wanted_store(nvme)) settle_now(nvme);
@@ -80,27 +85,31 @@ static void poll_queues(void* opaque) {
 
 /* ---- What QEMU tells us about the drive (main thread) ---- */
 
-static void drained_begin(void* opaque) {
+static void drained_begin(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     qatomic_set(&nvme->want_stop, true);
     qemu_bh_schedule(nvme->settle);
 }
 
-static bool drained_poll(void* opaque) {
+static bool drained_poll(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     return !qatomic_read(&nvme->quiet);
 }
 
 /* Management of the image (snapshots, resizing) is done in drained sections, so what there is may
  * be different now. */
-static void drained_end(void* opaque) {
+static void drained_end(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     qatomic_set(&nvme->want_rescan, true);
     qatomic_set(&nvme->want_stop, false);
     qemu_bh_schedule(nvme->settle);
 }
 
-static void resized(void* opaque) {
+static void resized(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     qatomic_set(&nvme->want_rescan, true);
     qemu_bh_schedule(nvme->settle);
@@ -114,7 +123,8 @@ static const BlockDevOps drive_events = {
 };
 
 /* werror=stop has held commands back; the user has made room and goes on. */
-static void run_state_changed(void* opaque, bool running, RunState state) {
+static void run_state_changed(void* opaque, bool running, RunState state)
+{
     CoppiceNvme* nvme = opaque;
     if (!running) return;
     qatomic_set(&nvme->want_retry, true);
@@ -130,7 +140,8 @@ typedef struct RegisterWrite {
     unsigned size;
 } RegisterWrite;
 
-static void write_in_context(void* opaque) {
+static void write_in_context(void* opaque)
+{
     RegisterWrite* write = opaque;
     COPPICE_CONTEXT_ACQUIRE(write->nvme->context);
     coppice_nvme_write(write->nvme->controller, write->offset, write->value, write->size);
@@ -138,7 +149,8 @@ static void write_in_context(void* opaque) {
 }
 
 /* Runs it in the context and waits for it. From the main loop's thread or a virtual CPU's. */
-static void in_context(CoppiceNvme* nvme, QEMUBHFunc* body, void* argument) {
+static void in_context(CoppiceNvme* nvme, QEMUBHFunc* body, void* argument)
+{
     if (nvme->context == qemu_get_aio_context()) {
         body(argument);
         return;
@@ -148,12 +160,14 @@ static void in_context(CoppiceNvme* nvme, QEMUBHFunc* body, void* argument) {
     COPPICE_CONTEXT_RELEASE(nvme->context);
 }
 
-static uint64_t on_register_read(void* opaque, hwaddr offset, unsigned size) {
+static uint64_t on_register_read(void* opaque, hwaddr offset, unsigned size)
+{
     CoppiceNvme* nvme = opaque;
     return coppice_nvme_read(nvme->controller, offset, size);
 }
 
-static void on_register_write(void* opaque, hwaddr offset, uint64_t value, unsigned size) {
+static void on_register_write(void* opaque, hwaddr offset, uint64_t value, unsigned size)
+{
     CoppiceNvme* nvme = opaque;
     if (coppice_nvme_is_doorbell(offset)) {
         if (size >= 4 && coppice_nvme_doorbell(nvme->controller, offset, value)) {
@@ -173,8 +187,8 @@ static const MemoryRegionOps register_ops = {
     .impl = {.min_access_size = 1, .max_access_size = 8},
 };
 
-static void coppice_nvme_config_write(PCIDevice* pci, uint32_t address, uint32_t value,
-                                      int length) {
+static void coppice_nvme_config_write(PCIDevice* pci, uint32_t address, uint32_t value, int length)
+{
     CoppiceNvme* nvme = COPPICE_NVME(pci);
     bool had_messages = msix_enabled(pci);
     pci_default_write_config(pci, address, value, length);
@@ -187,20 +201,23 @@ static void coppice_nvme_config_write(PCIDevice* pci, uint32_t address, uint32_t
 
 /* ---- Reset ---- */
 
-static void reset_in_context(void* opaque) {
+static void reset_in_context(void* opaque)
+{
     CoppiceNvme* nvme = opaque;
     COPPICE_CONTEXT_ACQUIRE(nvme->context);
     coppice_nvme_reset(nvme->controller);
     COPPICE_CONTEXT_RELEASE(nvme->context);
 }
 
-static void wait_until_not_busy(CoppiceNvme* nvme) {
+static void wait_until_not_busy(CoppiceNvme* nvme)
+{
     COPPICE_CONTEXT_ACQUIRE(nvme->context);
     AIO_WAIT_WHILE(nvme->context, coppice_nvme_busy(nvme->controller));
     COPPICE_CONTEXT_RELEASE(nvme->context);
 }
 
-static void coppice_nvme_device_reset(DeviceState* device) {
+static void coppice_nvme_device_reset(DeviceState* device)
+{
     CoppiceNvme* nvme = COPPICE_NVME(device);
     in_context(nvme, reset_in_context, nvme);
     wait_until_not_busy(nvme);
@@ -208,28 +225,32 @@ static void coppice_nvme_device_reset(DeviceState* device) {
 
 /* ---- Realize ---- */
 
-static bool find_image(CoppiceNvme* nvme, struct coppice_volume_info* volume, Error** errp) {
+static bool find_image(CoppiceNvme* nvme, struct coppice_volume_info* volume, Error** errp)
+{
     BlockDriverState* root = blk_bs(nvme->conf.blk);
     nvme->image = root ? bdrv_skip_filters(root) : NULL;
     struct coppice_store* store = coppice_block_store(nvme->image);
     if (store) {
         return coppice_get_volume(store, coppice_block_volume(nvme->image), volume) == 0;
     }
-    error_setg(errp,
-               "drive= names a node of format '%s', and coppice-nvme shows Coppice images; open the "
-               "file as one: -drive if=none,id=disk,format=coppice,file=... (make one with "
-               "coppice-qemu qemu-img create -f coppice)",
-               nvme->image && nvme->image->drv ? nvme->image->drv->format_name : "none");
+    error_setg(
+        errp,
+        "drive= names a node of format '%s', and coppice-nvme shows Coppice images; open the "
+        "file as one: -drive if=none,id=disk,format=coppice,file=... (make one with "
+        "coppice-qemu qemu-img create -f coppice)",
+        nvme->image && nvme->image->drv ? nvme->image->drv->format_name : "none");
     return false;
 }
 
 static bool apply_properties(CoppiceNvme* nvme, struct coppice_nvme_config* config,
-                             const struct coppice_volume_info* volume, Error** errp) {
+                             const struct coppice_volume_info* volume, Error** errp)
+{
     BlockConf* conf = &nvme->conf;
     if (conf->logical_block_size && conf->logical_block_size != volume->lba_bytes) {
-        error_setg(errp, "logical_block_size=%u differs from the volume's %u; it belongs to the "
-                   "volume (qemu-img create -o lba_size=...)", conf->logical_block_size,
-                   volume->lba_bytes);
+        error_setg(errp,
+                   "logical_block_size=%u differs from the volume's %u; it belongs to the "
+                   "volume (qemu-img create -o lba_size=...)",
+                   conf->logical_block_size, volume->lba_bytes);
         return false;
     }
     conf->logical_block_size = volume->lba_bytes;
@@ -263,7 +284,8 @@ static bool apply_properties(CoppiceNvme* nvme, struct coppice_nvme_config* conf
     return true;
 }
 
-static bool place_in_context(CoppiceNvme* nvme, Error** errp) {
+static bool place_in_context(CoppiceNvme* nvme, Error** errp)
+{
     if (nvme->iothread) {
         AioContext* context = iothread_get_aio_context(nvme->iothread);
         if (blk_set_aio_context(nvme->conf.blk, context, errp) < 0) return false;
@@ -276,7 +298,8 @@ static bool place_in_context(CoppiceNvme* nvme, Error** errp) {
     return true;
 }
 
-static void leave_context(CoppiceNvme* nvme) {
+static void leave_context(CoppiceNvme* nvme)
+{
     qemu_bh_delete(nvme->poll);
     qemu_bh_delete(nvme->settle);
     qemu_bh_delete(nvme->interrupt);
@@ -289,7 +312,8 @@ static void leave_context(CoppiceNvme* nvme) {
     }
 }
 
-static bool init_pci(CoppiceNvme* nvme, unsigned vectors, Error** errp) {
+static bool init_pci(CoppiceNvme* nvme, unsigned vectors, Error** errp)
+{
     PCIDevice* pci = &nvme->pci;
     pci->config[PCI_INTERRUPT_PIN] = 1;
     pci_config_set_prog_interface(pci->config, NVM_EXPRESS_INTERFACE);
@@ -303,12 +327,14 @@ static bool init_pci(CoppiceNvme* nvme, unsigned vectors, Error** errp) {
                      PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_TYPE_64,
                      &nvme->registers);
     if (msix_init_exclusive_bar(pci, vectors, MSIX_BAR, errp) < 0) return false;
-    for (unsigned vector = 0; vector < vectors; vector++) msix_vector_use(pci, vector);
+    for (unsigned vector = 0; vector < vectors; vector++)
+        msix_vector_use(pci, vector);
     return true;
 }
 
 /* Firmware finds the boot namespace by number and EUI-64, which come from the image. */
-static void name_boot_device(CoppiceNvme* nvme, const struct coppice_volume_info* volume) {
+static void name_boot_device(CoppiceNvme* nvme, const struct coppice_volume_info* volume)
+{
     DeviceState* device = DEVICE(nvme);
     snprintf(nvme->boot_suffix, sizeof nvme->boot_suffix, "/namespace@%" PRIx32 ",%" PRIx64,
              volume->id, (uint64_t)ldq_be_p(volume->eui64));
@@ -317,7 +343,8 @@ static void name_boot_device(CoppiceNvme* nvme, const struct coppice_volume_info
     add_boot_device_path(nvme->conf.bootindex, device, nvme->boot_suffix);
 }
 
-static void coppice_nvme_realize(PCIDevice* pci, Error** errp) {
+static void coppice_nvme_realize(PCIDevice* pci, Error** errp)
+{
     CoppiceNvme* nvme = COPPICE_NVME(pci);
     struct coppice_nvme_config config = {.size = sizeof config};
     struct coppice_nvme_ports ports;
@@ -351,7 +378,8 @@ static void coppice_nvme_realize(PCIDevice* pci, Error** errp) {
 }
 
 /* Unplugged. The drive stays with its owner; what the guest was promised is made durable here. */
-static void coppice_nvme_exit(PCIDevice* pci) {
+static void coppice_nvme_exit(PCIDevice* pci)
+{
     CoppiceNvme* nvme = COPPICE_NVME(pci);
     qemu_del_vm_change_state_handler(nvme->state_changes);
     COPPICE_CONTEXT_ACQUIRE(nvme->context);
@@ -372,7 +400,8 @@ static void coppice_nvme_exit(PCIDevice* pci) {
 
 /* ---- The type ---- */
 
-static void coppice_nvme_instance_init(Object* object) {
+static void coppice_nvme_instance_init(Object* object)
+{
     CoppiceNvme* nvme = COPPICE_NVME(object);
     /* The suffix is the image's and replaces this one when the device is realized. */
     device_add_bootindex_property(object, &nvme->conf.bootindex, "bootindex", "/namespace@1,0",
@@ -393,7 +422,8 @@ static const VMStateDescription coppice_nvme_vmstate = {
     .unmigratable = 1,
 };
 
-static void coppice_nvme_class_init(ObjectClass* class, COPPICE_CLASS_DATA data) {
+static void coppice_nvme_class_init(ObjectClass* class, COPPICE_CLASS_DATA data)
+{
     DeviceClass* device = DEVICE_CLASS(class);
     PCIDeviceClass* pci = PCI_DEVICE_CLASS(class);
     pci->realize = coppice_nvme_realize;
@@ -419,7 +449,5 @@ static const TypeInfo coppice_nvme_type = {
     .interfaces = (InterfaceInfo[]){{INTERFACE_PCIE_DEVICE}, {}},
 };
 
-static void coppice_nvme_register(void) {
-    type_register_static(&coppice_nvme_type);
-}
+static void coppice_nvme_register(void) { type_register_static(&coppice_nvme_type); }
 type_init(coppice_nvme_register);

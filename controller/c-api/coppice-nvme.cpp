@@ -41,8 +41,7 @@ public:
     }
     void* map(std::uint64_t address, std::size_t& length_bytes, Direction direction) override
     {
-        return ports_.map(ports_.opaque, address, &length_bytes,
-                          direction == Direction::to_guest);
+        return ports_.map(ports_.opaque, address, &length_bytes, direction == Direction::to_guest);
     }
     void unmap(void* pointer, std::size_t length_bytes, Direction direction,
                std::size_t used_bytes) override
@@ -213,8 +212,7 @@ using namespace coppice::nvme;  // NOLINT(google-build-using-namespace)
 
 struct coppice_nvme {
     coppice_nvme(const coppice_nvme_ports& ports, Ground on, Config config)
-        : host(ports), ground(std::move(on)),
-          controller(host, *ground.backend, std::move(config))
+        : host(ports), ground(std::move(on)), controller(host, *ground.backend, std::move(config))
     {
     }
     CHost host;

@@ -16,10 +16,13 @@ constexpr std::uint16_t queue_id(std::uint32_t cdw10)  // QID
 {
     return static_cast<std::uint16_t>(bits<15, 0>(cdw10));
 }
-constexpr std::uint32_t queue_entries_z(std::uint32_t cdw10) { return bits<31, 16>(cdw10); }  // QSIZE
-constexpr bool queue_contiguous(std::uint32_t cdw11) { return bit<0>(cdw11); }                // PC
-constexpr bool cq_interrupts(std::uint32_t cdw11) { return bit<1>(cdw11); }                   // IEN
-constexpr std::uint16_t cq_vector(std::uint32_t cdw11)                                        // IV
+constexpr std::uint32_t queue_entries_z(std::uint32_t cdw10)
+{
+    return bits<31, 16>(cdw10);
+}  // QSIZE
+constexpr bool queue_contiguous(std::uint32_t cdw11) { return bit<0>(cdw11); }  // PC
+constexpr bool cq_interrupts(std::uint32_t cdw11) { return bit<1>(cdw11); }     // IEN
+constexpr std::uint16_t cq_vector(std::uint32_t cdw11)                          // IV
 {
     return static_cast<std::uint16_t>(bits<31, 16>(cdw11));
 }
@@ -45,9 +48,9 @@ inline constexpr std::uint32_t kAbortNotDone = 1;  // completion dword 0, bit 0
 enum class EventType : std::uint8_t { error = 0, health = 1, notice = 2 };
 inline constexpr std::uint8_t kEventInvalidDoorbellRegister = 0x00;  // error (figure 147)
 inline constexpr std::uint8_t kEventInvalidDoorbellValue = 0x01;
-inline constexpr std::uint8_t kEventReliability = 0x00;          // health (figure 148)
+inline constexpr std::uint8_t kEventReliability = 0x00;  // health (figure 148)
 inline constexpr std::uint8_t kEventSpare = 0x02;
-inline constexpr std::uint8_t kEventNamespaceAttribute = 0x00;   // notice (figure 149)
+inline constexpr std::uint8_t kEventNamespaceAttribute = 0x00;  // notice (figure 149)
 
 constexpr std::uint32_t make_event(EventType type, std::uint8_t info, std::uint8_t log_page)
 {
@@ -134,25 +137,25 @@ constexpr std::uint32_t make_feature_support(bool per_namespace, bool changeable
 {
     return static_cast<std::uint32_t>(place<1>(per_namespace) | place<2>(changeable));
 }
-constexpr std::uint32_t power_state(std::uint32_t cdw11) { return bits<4, 0>(cdw11); }      // 02h PS
+constexpr std::uint32_t power_state(std::uint32_t cdw11) { return bits<4, 0>(cdw11); }  // 02h PS
 constexpr std::uint32_t threshold_kelvin(std::uint32_t cdw11) { return bits<15, 0>(cdw11); }  // 04h
 constexpr std::uint32_t threshold_sensor(std::uint32_t cdw11) { return bits<19, 16>(cdw11); }
 constexpr std::uint32_t threshold_type(std::uint32_t cdw11) { return bits<21, 20>(cdw11); }
-constexpr bool recovery_dulbe(std::uint32_t cdw11) { return bit<16>(cdw11); }               // 05h
-constexpr bool cache_enable(std::uint32_t cdw11) { return bit<0>(cdw11); }                  // 06h WCE
-constexpr std::uint32_t wanted_sqs_z(std::uint32_t cdw11) { return bits<15, 0>(cdw11); }    // 07h
+constexpr bool recovery_dulbe(std::uint32_t cdw11) { return bit<16>(cdw11); }             // 05h
+constexpr bool cache_enable(std::uint32_t cdw11) { return bit<0>(cdw11); }                // 06h WCE
+constexpr std::uint32_t wanted_sqs_z(std::uint32_t cdw11) { return bits<15, 0>(cdw11); }  // 07h
 constexpr std::uint32_t wanted_cqs_z(std::uint32_t cdw11) { return bits<31, 16>(cdw11); }
 constexpr std::uint32_t make_queue_counts(std::uint32_t sqs_z, std::uint32_t cqs_z)
 {
     return static_cast<std::uint32_t>(place<15, 0>(sqs_z) | place<31, 16>(cqs_z));
 }
-constexpr std::uint32_t vector_number(std::uint32_t cdw11) { return bits<15, 0>(cdw11); }   // 09h IV
-constexpr bool vector_no_coalescing(std::uint32_t cdw11) { return bit<16>(cdw11); }         // 09h CD
+constexpr std::uint32_t vector_number(std::uint32_t cdw11) { return bits<15, 0>(cdw11); }  // 09h IV
+constexpr bool vector_no_coalescing(std::uint32_t cdw11) { return bit<16>(cdw11); }        // 09h CD
 constexpr std::uint32_t make_vector_config(std::uint32_t vector, bool no_coalescing)
 {
     return static_cast<std::uint32_t>(place<15, 0>(vector) | place<16>(no_coalescing));
 }
-constexpr bool events_health(std::uint32_t cdw11) { return bits<7, 0>(cdw11) != 0; }        // 0Bh
+constexpr bool events_health(std::uint32_t cdw11) { return bits<7, 0>(cdw11) != 0; }  // 0Bh
 constexpr bool events_namespace(std::uint32_t cdw11) { return bit<8>(cdw11); }
 
 // Timestamp (5.27.1.13): milliseconds since 1970 in 48 bits, then how it came about.
@@ -169,8 +172,8 @@ constexpr std::uint8_t make_timestamp_attributes(bool set_by_host)
 
 // Host Behavior Support (5.27.1.18).
 struct HostBehavior {
-    std::uint8_t advanced_retry = 0;     // ACRE
-    std::uint8_t extended_telemetry = 0; // ETDAS
+    std::uint8_t advanced_retry = 0;      // ACRE
+    std::uint8_t extended_telemetry = 0;  // ETDAS
     std::uint8_t lba_format_extension = 0;
     std::uint8_t reserved3 = 0;
     Le16 copy_formats;  // CDFE: bit n allows Copy descriptor format n, for the formats from 2 on

@@ -14,8 +14,8 @@ constexpr Value bits(Value value)
 {
     constexpr unsigned kDigits = std::numeric_limits<Value>::digits;
     static_assert(kLow <= kHigh && kHigh < kDigits);
-    constexpr auto kMask = static_cast<Value>(std::numeric_limits<Value>::max() >>
-                                              (kDigits - 1 - (kHigh - kLow)));
+    constexpr auto kMask =
+        static_cast<Value>(std::numeric_limits<Value>::max() >> (kDigits - 1 - (kHigh - kLow)));
     return static_cast<Value>(static_cast<Value>(value >> kLow) & kMask);
 }
 

@@ -1,5 +1,6 @@
 // Queue entries and opcodes: NVM Express Base Specification 2.0, section 3.3.3, and the data
-// structures that NVM commands read from the guest (NVM Command Set Specification 1.0, section 3.2).
+// structures that NVM commands read from the guest (NVM Command Set Specification 1.0,
+// section 3.2).
 #pragma once
 
 #include <array>
@@ -95,11 +96,11 @@ enum class IoOpcode : std::uint8_t {
 // CDW12 of Read, Write, Compare, Verify, Write Zeroes (NVM 3.2.1, 3.2.4 to 3.2.8).
 struct IoDword12 {
     std::uint32_t value = 0;
-    constexpr std::uint32_t blocks_z() const { return bits<15, 0>(value); }      // NLB
-    constexpr std::uint32_t directive() const { return bits<23, 20>(value); }    // DTYPE
-    constexpr bool deallocate() const { return bit<25>(value); }                 // DEAC (Write Zeroes)
-    constexpr std::uint32_t protection() const { return bits<29, 26>(value); }   // PRINFO
-    constexpr bool force_unit_access() const { return bit<30>(value); }          // FUA
+    constexpr std::uint32_t blocks_z() const { return bits<15, 0>(value); }    // NLB
+    constexpr std::uint32_t directive() const { return bits<23, 20>(value); }  // DTYPE
+    constexpr bool deallocate() const { return bit<25>(value); }  // DEAC (Write Zeroes)
+    constexpr std::uint32_t protection() const { return bits<29, 26>(value); }  // PRINFO
+    constexpr bool force_unit_access() const { return bit<30>(value); }         // FUA
 };
 
 // CDW12 of Copy (NVM 3.2.2).

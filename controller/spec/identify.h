@@ -205,9 +205,9 @@ static_assert(offsetof(IdentifyNamespace, eui64) == 120);
 static_assert(offsetof(IdentifyNamespace, formats) == 128);
 
 inline constexpr std::uint8_t kNsfeatThin = place<0>(true);
-inline constexpr std::uint8_t kNsfeatAtomics = place<1>(true);      // NSABP
+inline constexpr std::uint8_t kNsfeatAtomics = place<1>(true);  // NSABP
 inline constexpr std::uint8_t kNsfeatIdsNotReused = place<3>(true);
-inline constexpr std::uint8_t kNsfeatPreferred = place<4>(true);    // OPTPERF
+inline constexpr std::uint8_t kNsfeatPreferred = place<4>(true);  // OPTPERF
 inline constexpr std::uint8_t kDlfeatReadsZero = place<2, 0>(1);
 inline constexpr std::uint8_t kDlfeatWriteZeroes = place<3>(true);
 inline constexpr std::uint8_t kNsattrWriteProtected = place<0>(true);
@@ -242,9 +242,9 @@ struct IdentifyControllerNvm {
     std::uint8_t verify_limit = 0;        // VSL
     std::uint8_t write_zeroes_limit = 0;  // WZSL
     std::uint8_t write_uncorrectable_limit = 0;
-    std::uint8_t dsm_ranges = 0;   // DMRL
-    Le32 dsm_range_blocks;         // DMRSL
-    Le64 dsm_blocks;               // DMSL
+    std::uint8_t dsm_ranges = 0;  // DMRL
+    Le32 dsm_range_blocks;        // DMRSL
+    Le64 dsm_blocks;              // DMSL
     std::array<std::uint8_t, 4080> reserved16{};
 };
 static_assert(sizeof(IdentifyControllerNvm) == kIdentifyBytes);

@@ -60,7 +60,7 @@ struct HealthLog {
     std::uint8_t used_percent = 0;
     std::uint8_t endurance_group_warning = 0;
     std::array<std::uint8_t, 25> reserved7{};
-    Le128 data_units_read{};     // in 1,000 units of 512 bytes, rounded up
+    Le128 data_units_read{};  // in 1,000 units of 512 bytes, rounded up
     Le128 data_units_written{};
     Le128 host_reads{};
     Le128 host_writes{};
@@ -103,10 +103,10 @@ struct EffectsLog {
 };
 static_assert(sizeof(EffectsLog) == 4096);
 static_assert(offsetof(EffectsLog, io) == 1024);
-inline constexpr std::uint32_t kEffectSupported = place<0>(true);          // CSUPP
-inline constexpr std::uint32_t kEffectContent = place<1>(true);            // LBCC
-inline constexpr std::uint32_t kEffectNamespaceChange = place<2>(true);    // NCC
-inline constexpr std::uint32_t kEffectInventoryChange = place<3>(true);    // NIC
+inline constexpr std::uint32_t kEffectSupported = place<0>(true);            // CSUPP
+inline constexpr std::uint32_t kEffectContent = place<1>(true);              // LBCC
+inline constexpr std::uint32_t kEffectNamespaceChange = place<2>(true);      // NCC
+inline constexpr std::uint32_t kEffectInventoryChange = place<3>(true);      // NIC
 inline constexpr std::uint32_t kEffectSameNamespaceIdle = place<18, 16>(1);  // CSE
 
 // Feature Identifiers Supported and Effects (5.16.1.19), and the same for NVMe-MI (5.16.1.20).

@@ -52,11 +52,11 @@ constexpr std::uint64_t make_cap(const CapFields& f)
 // CC (3.1.3.5).
 struct Cc {
     std::uint32_t value = 0;
-    constexpr bool enable() const { return bit<0>(value); }                      // EN
-    constexpr std::uint32_t command_set() const { return bits<6, 4>(value); }    // CSS
-    constexpr std::uint32_t page_exponent() const { return bits<10, 7>(value); }  // MPS
-    constexpr std::uint32_t arbitration() const { return bits<13, 11>(value); }  // AMS
-    constexpr std::uint32_t shutdown() const { return bits<15, 14>(value); }     // SHN
+    constexpr bool enable() const { return bit<0>(value); }                            // EN
+    constexpr std::uint32_t command_set() const { return bits<6, 4>(value); }          // CSS
+    constexpr std::uint32_t page_exponent() const { return bits<10, 7>(value); }       // MPS
+    constexpr std::uint32_t arbitration() const { return bits<13, 11>(value); }        // AMS
+    constexpr std::uint32_t shutdown() const { return bits<15, 14>(value); }           // SHN
     constexpr std::uint32_t sq_entry_exponent() const { return bits<19, 16>(value); }  // IOSQES
     constexpr std::uint32_t cq_entry_exponent() const { return bits<23, 20>(value); }  // IOCQES
 };
@@ -66,9 +66,9 @@ inline constexpr std::uint32_t kCcWritable = 0x00fffff1;
 // CSTS (3.1.3.6).
 enum class ShutdownStatus : std::uint8_t { none = 0, occurring = 1, complete = 2 };
 struct CstsFields {
-    bool ready = false;                               // RDY 0
-    bool fatal = false;                               // CFS 1
-    ShutdownStatus shutdown = ShutdownStatus::none;   // SHST 3:2
+    bool ready = false;                              // RDY 0
+    bool fatal = false;                              // CFS 1
+    ShutdownStatus shutdown = ShutdownStatus::none;  // SHST 3:2
 };
 constexpr std::uint32_t make_csts(const CstsFields& f)
 {

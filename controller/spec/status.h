@@ -77,8 +77,7 @@ constexpr bool retry_is_useful(StatusCode code)
     case StatusCode::data_transfer_error:
     case StatusCode::abort_requested:
     case StatusCode::command_interrupted:
-    case StatusCode::namespace_not_ready:
-        return true;
+    case StatusCode::namespace_not_ready: return true;
     default:  // a list of codes, not of states: all others are the host's or the medium's fault
         return false;
     }
@@ -88,9 +87,9 @@ constexpr bool retry_is_useful(StatusCode code)
 constexpr std::uint16_t make_status_field(StatusCode code, bool phase, bool more)
 {
     const bool failed = code != StatusCode::success;
-    return static_cast<std::uint16_t>(
-        place<0>(phase) | place<8, 1>(status_code(code)) | place<11, 9>(status_code_type(code)) |
-        place<14>(more) | place<15>(failed && !retry_is_useful(code)));
+    return static_cast<std::uint16_t>(place<0>(phase) | place<8, 1>(status_code(code)) |
+                                      place<11, 9>(status_code_type(code)) | place<14>(more) |
+                                      place<15>(failed && !retry_is_useful(code)));
 }
 constexpr bool status_field_phase(std::uint16_t field) { return bit<0>(field); }
 constexpr StatusCode status_field_code(std::uint16_t field)

@@ -27,8 +27,8 @@ struct AdminMachine : Machine {
     {
         SubmissionEntry entry = admin_entry(AdminOpcode::get_log_page, nsid, page);
         entry.prp2 = page + 4096;
-        entry.cdw10 = static_cast<std::uint32_t>(log_page) | (retain ? 1U << 15 : 0) |
-                      (dwords - 1) << 16;
+        entry.cdw10 =
+            static_cast<std::uint32_t>(log_page) | (retain ? 1U << 15 : 0) | (dwords - 1) << 16;
         entry.cdw11 = (dwords - 1) >> 16;
         entry.cdw12 = low_half(offset);
         entry.cdw13 = high_half(offset);
@@ -98,8 +98,7 @@ TEST_CASE("Identify Namespace: atomic writes, preferred sizes, formats")
     CHECK(data.eui64[0] == 2);
 
     CHECK(machine.identify(Cns::active_namespace, 0) == StatusCode::invalid_namespace_or_format);
-    CHECK(machine.identify(Cns::active_namespace, 5000) ==
-          StatusCode::invalid_namespace_or_format);
+    CHECK(machine.identify(Cns::active_namespace, 5000) == StatusCode::invalid_namespace_or_format);
     CHECK(machine.identify(Cns::active_namespace, 7) == StatusCode::success);  // inactive: zeroes
     CHECK(machine.get<IdentifyNamespace>(machine.page).nsze == 0);
     CHECK(machine.identify(Cns::active_namespace, kNsidAll) == StatusCode::success);
@@ -186,8 +185,8 @@ TEST_CASE("features: values, selections, refusals")
     CHECK(get(6).dw0 == 1);
     CHECK(code(set(6, 0)) == StatusCode::success);
     CHECK(get(6).dw0 == 0);
-    CHECK(get(0x106).dw0 == 1);       // default
-    CHECK(get(0x306).dw0 == 4);       // changeable, not saveable, not per namespace
+    CHECK(get(0x106).dw0 == 1);  // default
+    CHECK(get(0x306).dw0 == 4);  // changeable, not saveable, not per namespace
     CHECK(code(get(0x406)) == StatusCode::invalid_field);
     CHECK(code(set(0x80000006, 1)) == StatusCode::feature_not_saveable);
     CHECK(code(set(6, 1, 1)) == StatusCode::feature_not_per_namespace);
@@ -226,8 +225,7 @@ TEST_CASE("events: limit, abort, masking until the page is read")
     AdminMachine machine;
     std::vector<std::uint16_t> parked;
     for (unsigned i = 0; i < 4; ++i) {
-        parked.push_back(
-            machine.submit(machine.admin, admin_entry(AdminOpcode::async_event)));
+        parked.push_back(machine.submit(machine.admin, admin_entry(AdminOpcode::async_event)));
     }
     machine.run();
     CHECK_FALSE(machine.reap(machine.admin));
@@ -265,8 +263,7 @@ TEST_CASE("events: limit, abort, masking until the page is read")
     machine.controller->rescan();
     machine.run();
     CHECK_FALSE(machine.reap(machine.admin));  // masked
-    CHECK(machine.log(LogPage::changed_namespaces, 1024, 0, kNsidAll, true) ==
-          StatusCode::success);
+    CHECK(machine.log(LogPage::changed_namespaces, 1024, 0, kNsidAll, true) == StatusCode::success);
     auto list = machine.get<NamespaceList>(machine.page);
     CHECK((list.ids[0] == 1 && list.ids[1] == 2 && list.ids[2] == 0));
     SubmissionEntry read = admin_entry(AdminOpcode::get_log_page, kNsidAll, machine.page);

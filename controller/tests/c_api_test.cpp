@@ -30,8 +30,7 @@ coppice_nvme_ports ports_for(Outside& outside)
         return host_of(o).read_memory(address, {static_cast<std::byte*>(into), length}) ? 0
                                                                                         : -EFAULT;
     };
-    ports.write_memory = [](void* o, std::uint64_t address, const void* from,
-                            std::size_t length) {
+    ports.write_memory = [](void* o, std::uint64_t address, const void* from, std::size_t length) {
         return host_of(o).write_memory(address, {static_cast<const std::byte*>(from), length})
                    ? 0
                    : -EFAULT;
@@ -60,9 +59,7 @@ coppice_nvme_block block_for(Outside& outside)
     coppice_nvme_block block{};
     block.size = sizeof(block);
     block.opaque = &outside;
-    block.size_bytes = [](void* o) {
-        return std::uint64_t{static_cast<Outside*>(o)->disk.size()};
-    };
+    block.size_bytes = [](void* o) { return std::uint64_t{static_cast<Outside*>(o)->disk.size()}; };
     block.read_only = [](void*) { return false; };
     block.submit = [](void* o, const coppice_nvme_block_io* io) {
         auto& out = *static_cast<Outside*>(o);

@@ -132,8 +132,8 @@ void Machine::enable(std::uint32_t admin_entries)
     const std::size_t cq_pages = divide_up(admin_entries * 16, kPageBytes);
     admin.sq = pages.take(sq_pages);
     admin.cq = pages.take(cq_pages);
-    std::fill_n(host.memory.begin() + static_cast<std::ptrdiff_t>(admin.cq),
-                cq_pages * kPageBytes, std::byte{0});
+    std::fill_n(host.memory.begin() + static_cast<std::ptrdiff_t>(admin.cq), cq_pages * kPageBytes,
+                std::byte{0});
     write32(kRegisterAqa, (admin_entries - 1) << 16 | (admin_entries - 1));
     controller->write_register(kRegisterAsq, admin.sq, 8);
     write32(kRegisterAcq, static_cast<std::uint32_t>(admin.cq));

@@ -64,8 +64,8 @@ public:
         if (refuse_maps || !inside(address, 1)) {
             return nullptr;
         }
-        length = std::min({length, memory.size() - static_cast<std::size_t>(address),
-                           most_mapped_at_once});
+        length = std::min(
+            {length, memory.size() - static_cast<std::size_t>(address), most_mapped_at_once});
         ++mapped;
         return memory.data() + address;
     }
@@ -317,8 +317,8 @@ public:
     FakeHost host;
     FakeTasks tasks;
     FakeStore store;
-    VolumeId disk;    // 4 KiB blocks, nsid 1
-    VolumeId small;   // 512-byte blocks, nsid 2
+    VolumeId disk;   // 4 KiB blocks, nsid 1
+    VolumeId small;  // 512-byte blocks, nsid 2
     std::mt19937 random;
     Config config;
     std::unique_ptr<StoreBackend> backend;

@@ -69,10 +69,7 @@ private:
         }
     }
 
-    DriverQueue& queue(unsigned index)
-    {
-        return index == 0 ? machine_.admin : queues_[index - 1];
-    }
+    DriverQueue& queue(unsigned index) { return index == 0 ? machine_.admin : queues_[index - 1]; }
 
     void settle()
     {
@@ -196,8 +193,8 @@ private:
 
     SubmissionEntry entry(bool admin)
     {
-        static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x0d,
-                                                  0x15, 0xc1, 0xc2, 0xc4, 0xc5, 0xc8};
+        static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a, 0x0c,
+                                                  0x0d, 0x15, 0xc1, 0xc2, 0xc4, 0xc5, 0xc8};
         static constexpr std::uint8_t kIo[] = {0x00, 0x01, 0x01, 0x02, 0x02,
                                                0x05, 0x08, 0x09, 0x0c, 0x19};
         SubmissionEntry entry;
@@ -282,21 +279,18 @@ private:
     void rarely()
     {
         switch (below(16)) {
-        case 0:
-            machine_.controller->stop();
-            break;
+        case 0: machine_.controller->stop(); break;
         case 1:
         case 2: machine_.controller->start(); break;
         case 3: machine_.store.fail_io = static_cast<ErrorCode>(below(15)); break;
         case 4:
         case 5: machine_.store.fail_io.reset(); break;
-        case 6:
-            machine_.host.action = static_cast<ErrorAction>(below(3));
-            break;
+        case 6: machine_.host.action = static_cast<ErrorAction>(below(3)); break;
         case 7: machine_.controller->retry_failed(); break;
         case 8: machine_.store.fail_manage = static_cast<ErrorCode>(below(12)); break;
         case 9: machine_.host.refuse_maps = chance(50); break;
-        case 10: machine_.host.most_mapped_at_once = chance(50) ? 1 + below(9000) : ~std::size_t{0};
+        case 10:
+            machine_.host.most_mapped_at_once = chance(50) ? 1 + below(9000) : ~std::size_t{0};
             break;
         case 11: machine_.controller->rescan(); break;
         case 12: restart(); break;

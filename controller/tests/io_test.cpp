@@ -27,8 +27,8 @@ struct IoMachine : Machine {
         for (std::size_t i = 0; i < ranges.size(); ++i) {
             put(list + i * sizeof(CopyRange), ranges[i]);
         }
-        SubmissionEntry entry = io_entry(IoOpcode::copy, nsid, to, 1,
-                                         data(list, ranges.size() * sizeof(CopyRange)));
+        SubmissionEntry entry =
+            io_entry(IoOpcode::copy, nsid, to, 1, data(list, ranges.size() * sizeof(CopyRange)));
         entry.cdw12 = static_cast<std::uint32_t>(ranges.size() - 1) | format << 8;
         return io(entry);
     }
@@ -120,8 +120,7 @@ TEST_CASE("what every I/O command is checked for")
                                   IoOpcode::verify, IoOpcode::write_zeroes}) {
         CHECK(machine.io(opcode, 1, 1024, 1, pointer) == StatusCode::lba_out_of_range);
         CHECK(machine.io(opcode, 1, 1023, 2, pointer) == StatusCode::lba_out_of_range);
-        CHECK(machine.io(opcode, 1, ~std::uint64_t{0}, 2, pointer) ==
-              StatusCode::lba_out_of_range);
+        CHECK(machine.io(opcode, 1, ~std::uint64_t{0}, 2, pointer) == StatusCode::lba_out_of_range);
         CHECK(machine.io(opcode, 2, std::uint64_t{1} << 55, 1, pointer) ==
               StatusCode::lba_out_of_range);
     }
@@ -247,8 +246,8 @@ TEST_CASE("commands wait for buffers and are not forgotten")
 {
     IoMachine machine;
     for (unsigned i = 0; i < 31; ++i) {
-        machine.submit(machine.queue,
-                       io_entry(IoOpcode::verify, 1, 0, i % 5 == 4 ? 1 : 256), false);
+        machine.submit(machine.queue, io_entry(IoOpcode::verify, 1, 0, i % 5 == 4 ? 1 : 256),
+                       false);
     }
     machine.ring(machine.queue);
     CHECK(machine.store.pending.size() < 31);
@@ -329,14 +328,12 @@ TEST_CASE("Copy")
                           bytes.begin() + static_cast<std::ptrdiff_t>((to + count) * 4096),
                           before.begin() + static_cast<std::ptrdiff_t>(from * 4096));
     };
-    CHECK(machine.copy(1, 500, {range(0, 4), range(4, 4), range(100, 1)}) ==
-          StatusCode::success);
+    CHECK(machine.copy(1, 500, {range(0, 4), range(4, 4), range(100, 1)}) == StatusCode::success);
     CHECK((same(500, 0, 8) && same(508, 100, 1) && same(509, 509, 1)));
 
     // Overlap is refused wherever it is, and nothing is written.
     CHECK(machine.copy(1, 200, {range(10, 2), range(204, 2)}) == StatusCode::success);
-    CHECK(machine.copy(1, 300, {range(10, 2), range(303, 2)}) ==
-          StatusCode::overlapping_io_range);
+    CHECK(machine.copy(1, 300, {range(10, 2), range(303, 2)}) == StatusCode::overlapping_io_range);
     CHECK(machine.copy(1, 300, {range(298, 3)}) == StatusCode::overlapping_io_range);
     CHECK(machine.copy(1, 300, {range(297, 3)}) == StatusCode::success);
     CHECK(machine.copy(1, 1023, {range(0, 2)}) == StatusCode::lba_out_of_range);
@@ -354,8 +351,7 @@ TEST_CASE("Copy")
     entry.cdw10 = 0x16;
     REQUIRE(machine.status(machine.admin, entry) == StatusCode::success);
     CHECK(machine.copy(2, 0, {range(8, 8, 2)}, 2) == StatusCode::success);
-    CHECK(machine.copy(2, 0, {range(8, 8, 1)}, 2) ==
-          StatusCode::incompatible_namespace_or_format);
+    CHECK(machine.copy(2, 0, {range(8, 8, 1)}, 2) == StatusCode::incompatible_namespace_or_format);
     CHECK(machine.copy(2, 0, {range(8, 8, 77)}, 2) == StatusCode::invalid_field);
     CopyRange fast = range(9, 8, 2);
     fast.options = 0x8000;
@@ -397,8 +393,7 @@ TEST_CASE("a read-only namespace refuses every change and still reads")
     CHECK(machine.io(IoOpcode::flush, nsid, 0, 1) == StatusCode::success);
     CHECK(machine.io(IoOpcode::write, nsid, 0, 1, pointer) ==
           StatusCode::namespace_write_protected);
-    CHECK(machine.io(IoOpcode::write_zeroes, nsid, 0, 1) ==
-          StatusCode::namespace_write_protected);
+    CHECK(machine.io(IoOpcode::write_zeroes, nsid, 0, 1) == StatusCode::namespace_write_protected);
     CHECK(machine.copy(nsid, 0, {range(5, 1)}) == StatusCode::namespace_write_protected);
     SubmissionEntry dsm = io_entry(IoOpcode::dataset_management, nsid, 0, 1, pointer);
     dsm.cdw11 = 4;

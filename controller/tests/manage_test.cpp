@@ -112,8 +112,7 @@ TEST_CASE("the list of snapshots, whole and cut short")
 {
     ManageMachine machine;
     for (const char* name : {"a", "b", "c"}) {
-        REQUIRE(code(machine.named(AdminOpcode::snapshot_create, 1, name)) ==
-                StatusCode::success);
+        REQUIRE(code(machine.named(AdminOpcode::snapshot_create, 1, name)) == StatusCode::success);
     }
     REQUIRE(code(machine.named(AdminOpcode::snapshot_create, 2, "a")) == StatusCode::success);
     REQUIRE(machine.attach(4, true) == StatusCode::success);
@@ -243,8 +242,8 @@ TEST_CASE("creating namespaces")
     list.count = 1;
     list.ids[0] = 9;
     machine.put(machine.page, list);
-    CHECK(machine.status(machine.admin, admin_entry(AdminOpcode::namespace_attachment, 1,
-                                                    machine.page)) ==
+    CHECK(machine.status(machine.admin,
+                         admin_entry(AdminOpcode::namespace_attachment, 1, machine.page)) ==
           StatusCode::controller_list_invalid);
 }
 
@@ -416,8 +415,7 @@ TEST_CASE("over a plain block device: one namespace, no snapshots, Copy moves by
     dsm.start_lba = 3;
     dsm.blocks = 2;
     machine.put(machine.page, dsm);
-    SubmissionEntry deallocate =
-        io_entry(IoOpcode::dataset_management, 1, 0, 1, {machine.page, 0});
+    SubmissionEntry deallocate = io_entry(IoOpcode::dataset_management, 1, 0, 1, {machine.page, 0});
     deallocate.cdw11 = 4;
     CHECK(run(machine.queue, deallocate) == StatusCode::success);
     CHECK(device.bytes[4 * 4096 + 1] == std::byte{0});

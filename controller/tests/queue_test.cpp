@@ -92,8 +92,7 @@ TEST_CASE("a batch is completed with one interrupt, and a full completion queue 
         machine.submit(queue, io_entry(IoOpcode::write, 1, i, 1, data), false);
     }
     machine.ring(queue);
-    while (machine.store.complete_one(machine.random)) {
-    }
+    while (machine.store.complete_one(machine.random)) {}
     CHECK(machine.host.scheduled);
     machine.run();
     CHECK(machine.host.messages[1] == before + 1);
@@ -229,11 +228,11 @@ TEST_CASE("invalid doorbells raise error events, not failures")
         entry.cdw10 = 0x000f0001;
         CHECK(machine.status(machine.admin, entry) == StatusCode::success);
     };
-    expect(kDoorbells + 8, 8, 0x00010100);          // beyond the submission queue
-    expect(kDoorbells + 12, 8, 0x00010100);         // beyond the completion queue
-    expect(kDoorbells + 12, 3, 0x00010100);         // consumed what was not posted
-    expect(kDoorbells + 16, 0, 0x00010000);         // no such queue
-    expect(kDoorbells + 8 * 65, 0, 0x00010000);     // no such doorbell
+    expect(kDoorbells + 8, 8, 0x00010100);       // beyond the submission queue
+    expect(kDoorbells + 12, 8, 0x00010100);      // beyond the completion queue
+    expect(kDoorbells + 12, 3, 0x00010100);      // consumed what was not posted
+    expect(kDoorbells + 16, 0, 0x00010000);      // no such queue
+    expect(kDoorbells + 8 * 65, 0, 0x00010000);  // no such doorbell
     CHECK(machine.status(queue, io_entry(IoOpcode::flush, 1, 0, 1)) == StatusCode::success);
 }
 
@@ -260,8 +259,8 @@ TEST_CASE("reset under load drops what is under way and waits for it")
     DriverQueue queue = machine.create_queue(1, 64, 1);
     const std::uint64_t buffer = machine.pages.take(16);
     for (unsigned i = 0; i < 40; ++i) {
-        machine.submit(queue, io_entry(i % 3 == 0 ? IoOpcode::write : IoOpcode::read, 1, i, 1,
-                                       {buffer, 0}));
+        machine.submit(
+            queue, io_entry(i % 3 == 0 ? IoOpcode::write : IoOpcode::read, 1, i, 1, {buffer, 0}));
     }
     machine.submit(machine.admin, admin_entry(AdminOpcode::async_event));
     SubmissionEntry entry = admin_entry(AdminOpcode::delete_sq);
@@ -307,8 +306,7 @@ TEST_CASE("shutdown is acknowledged after everything is flushed")
     machine.enable();
     DriverQueue queue = machine.create_queue(1, 16, 1);
     const DataPointer data{machine.pages.take(1), 0};
-    REQUIRE(machine.status(queue, io_entry(IoOpcode::write, 1, 0, 1, data)) ==
-            StatusCode::success);
+    REQUIRE(machine.status(queue, io_entry(IoOpcode::write, 1, 0, 1, data)) == StatusCode::success);
     machine.submit(queue, io_entry(IoOpcode::write, 2, 0, 8, data));
     machine.write32(kRegisterCc, 0x00464001);
     CHECK(machine.read32(kRegisterCsts) == 0x5);

@@ -224,8 +224,8 @@ TEST_CASE("opcodes, features, pages and status codes have the specification's nu
     CHECK((field & 1) == 1);
     CHECK((field >> 1) == (of(2, NVME_SC_COMPARE_FAILED) | NVME_SC_MORE | NVME_SC_DNR));
     CHECK(status_field_code(field) == StatusCode::compare_failure);
-    CHECK_FALSE(status_field_do_not_retry(
-        make_status_field(StatusCode::command_interrupted, true, false)));
+    CHECK_FALSE(
+        status_field_do_not_retry(make_status_field(StatusCode::command_interrupted, true, false)));
 }
 
 TEST_CASE("command dwords: each field alone")

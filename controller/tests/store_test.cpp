@@ -113,7 +113,8 @@ public:
     {
         auto& model = models[nsid];
         const std::uint64_t end = kVolumeBytes >> shift_;
-        const auto blocks = static_cast<std::uint32_t>(1 + random() % (random() % 4 == 0 ? 256 : 20));
+        const auto blocks =
+            static_cast<std::uint32_t>(1 + random() % (random() % 4 == 0 ? 256 : 20));
         const std::uint64_t lba = random() % (end - blocks);
         const auto at = model.begin() + static_cast<std::ptrdiff_t>(lba << shift_);
         const std::size_t bytes = std::size_t{blocks} << shift_;

@@ -12,31 +12,31 @@ namespace coppice {
 enum class ErrorCode {
     // The caller asked for something that cannot be.
     invalid_argument,
-    out_of_range,    // beyond the end of a volume
-    not_found,       // no such volume or snapshot
-    exists,          // the name is taken
-    read_only,       // the volume, snapshot or image cannot be written
-    busy,            // in use, or held by something else
+    out_of_range,  // beyond the end of a volume
+    not_found,     // no such volume or snapshot
+    exists,        // the name is taken
+    read_only,     // the volume, snapshot or image cannot be written
+    busy,          // in use, or held by something else
     not_supported,
-    no_space,        // the host file system or the image's limit; free space and go on
-    too_large,       // beyond a published limit
+    no_space,   // the host file system or the image's limit; free space and go on
+    too_large,  // beyond a published limit
     // The host failed.
-    io,              // a host read or write failed
-    sync_failed,     // a host sync failed; nothing is written until the image is opened anew
-    poisoned,        // an earlier failure stopped all writing
-    in_use,          // another process has the image
+    io,           // a host read or write failed
+    sync_failed,  // a host sync failed; nothing is written until the image is opened anew
+    poisoned,     // an earlier failure stopped all writing
+    in_use,       // another process has the image
     // The image is not what it should be.
     not_an_image,
     unknown_feature,
     unsupported_version,
-    truncated,           // the host file ends before what the superblock describes
+    truncated,  // the host file ends before what the superblock describes
     bad_header,
     bad_superblock,
-    bad_node,            // a tree node fails its checksum, place, owner or order
-    bad_record,          // an item or journal operation has impossible fields
-    bad_data,            // a data block does not have its checksum
-    journal_damaged,     // a journal block that was synced is gone, with valid ones behind it
-    superblock_lost,     // the journal names a newer superblock than can be found
+    bad_node,         // a tree node fails its checksum, place, owner or order
+    bad_record,       // an item or journal operation has impossible fields
+    bad_data,         // a data block does not have its checksum
+    journal_damaged,  // a journal block that was synced is gone, with valid ones behind it
+    superblock_lost,  // the journal names a newer superblock than can be found
 };
 
 // A short fixed word for a code, e.g. "bad_node"; used in JSON output and tests.
@@ -77,12 +77,12 @@ tl::unexpected<Error> pass_on(Result<T>& failed)
 }  // namespace coppice
 
 // Runs a Status expression and returns its error to the caller.
-#define COPPICE_TRY(expression)                          \
-    do {                                                 \
-        auto coppice_status = (expression);              \
-        if (!coppice_status) {                           \
-            return ::coppice::pass_on(coppice_status);   \
-        }                                                \
+#define COPPICE_TRY(expression)                        \
+    do {                                               \
+        auto coppice_status = (expression);            \
+        if (!coppice_status) {                         \
+            return ::coppice::pass_on(coppice_status); \
+        }                                              \
     } while (false)
 
 #define COPPICE_CONCAT_INNER(a, b) a##b

@@ -1,6 +1,7 @@
 // The ordering rules that keep an image whole, as switches. The product has them all, always: there
 // `obeys` is the constant true. The library that the simulator links is built with
-// COPPICE_BREAKABLE_RULES and can turn one off, to show that the simulator then finds a failing seed.
+// COPPICE_BREAKABLE_RULES and can turn one off, to show that the simulator then finds a failing
+// seed.
 #pragma once
 
 #include <array>

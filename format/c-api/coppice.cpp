@@ -29,15 +29,9 @@ struct coppice_store {
 
 namespace coppice {
 
-Store& store_of(coppice_store* handle)
-{
-    return *handle->store;
-}
+Store& store_of(coppice_store* handle) { return *handle->store; }
 
-Tasks& tasks_of(coppice_store* handle)
-{
-    return handle->tasks;
-}
+Tasks& tasks_of(coppice_store* handle) { return handle->tasks; }
 
 namespace {
 
@@ -73,15 +67,12 @@ std::int64_t end(const Result<VolumeId>& made, coppice_error* error)
 }
 
 // 9 or 12, or 0 for what no volume can have.
-unsigned shift_of(unsigned lba_bytes)
-{
-    return lba_bytes == 512 ? 9 : lba_bytes == 4096 ? 12 : 0;
-}
+unsigned shift_of(unsigned lba_bytes) { return lba_bytes == 512 ? 9 : lba_bytes == 4096 ? 12 : 0; }
 
 Status bad_lba_bytes(unsigned lba_bytes)
 {
-    return fail(ErrorCode::invalid_argument, "the LBA size is 512 or 4096 bytes, not " +
-                                                 std::to_string(lba_bytes));
+    return fail(ErrorCode::invalid_argument,
+                "the LBA size is 512 or 4096 bytes, not " + std::to_string(lba_bytes));
 }
 
 void fill(coppice_volume_info& to, const VolumeInfo& from)
@@ -107,10 +98,7 @@ void fill(coppice_volume_info& to, const VolumeInfo& from)
     copy_text(to.name, from.name);
 }
 
-std::string text_of(const char* name)
-{
-    return name != nullptr ? name : "";
-}
+std::string text_of(const char* name) { return name != nullptr ? name : ""; }
 
 }  // namespace
 }  // namespace coppice
@@ -194,20 +182,11 @@ void coppice_pause(coppice_store* handle)
     handle->store->pause();
 }
 
-void coppice_resume(coppice_store* handle)
-{
-    handle->store->resume();
-}
+void coppice_resume(coppice_store* handle) { handle->store->resume(); }
 
-bool coppice_is_read_only(coppice_store* handle)
-{
-    return handle->store->read_only();
-}
+bool coppice_is_read_only(coppice_store* handle) { return handle->store->read_only(); }
 
-void coppice_tick(coppice_store* handle)
-{
-    handle->store->tick();
-}
+void coppice_tick(coppice_store* handle) { handle->store->tick(); }
 
 // ---- What there is ------------------------------------------------------------------------
 
@@ -231,8 +210,7 @@ void coppice_get_info(coppice_store* handle, coppice_image_info* to)
     std::ranges::copy(from.uuid.bytes, to->uuid);
 }
 
-size_t coppice_list_volumes(coppice_store* handle, coppice_volume_info* entries,
-                            size_t capacity)
+size_t coppice_list_volumes(coppice_store* handle, coppice_volume_info* entries, size_t capacity)
 {
     const std::vector<VolumeInfo> volumes = handle->store->volumes();
     for (std::size_t i = 0; i < std::min(capacity, volumes.size()); ++i) {
@@ -253,8 +231,8 @@ int coppice_get_volume(coppice_store* handle, uint32_t id, coppice_volume_info* 
 
 int64_t coppice_find(coppice_store* handle, const char* name, uint32_t of)
 {
-    const auto found = handle->store->find(
-        text_of(name), of != 0 ? std::optional<VolumeId>(of) : std::nullopt);
+    const auto found =
+        handle->store->find(text_of(name), of != 0 ? std::optional<VolumeId>(of) : std::nullopt);
     return found ? static_cast<int64_t>(found->id.value) : report(found.error(), nullptr);
 }
 
@@ -279,13 +257,13 @@ int64_t coppice_snapshot(coppice_store* handle, uint32_t volume, const char* nam
                          coppice_error* error)
 {
     const TaskScope scope(handle->tasks);
-    return end(handle->store->snapshot(VolumeId(volume),
-                                       NewSnapshot{.name = text_of(name),
-                                                   .guest_made = guest_made,
-                                                   .vm_state_bytes = vm_state_bytes,
-                                                   .vm_clock_ns = vm_clock_ns,
-                                                   .icount = icount}),
-               error);
+    return end(
+        handle->store->snapshot(VolumeId(volume), NewSnapshot{.name = text_of(name),
+                                                              .guest_made = guest_made,
+                                                              .vm_state_bytes = vm_state_bytes,
+                                                              .vm_clock_ns = vm_clock_ns,
+                                                              .icount = icount}),
+        error);
 }
 
 int64_t coppice_clone_volume(coppice_store* handle, uint32_t snapshot, const char* name,
@@ -356,8 +334,8 @@ int coppice_clone(coppice_store* handle, uint32_t volume, uint64_t offset,
     std::vector<CloneSource> wanted;
     wanted.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-        wanted.push_back({VolumeId(sources[i].volume),
-                          Range{sources[i].range.offset, sources[i].range.length}});
+        wanted.push_back(
+            {VolumeId(sources[i].volume), Range{sources[i].range.offset, sources[i].range.length}});
     }
     const TaskScope scope(handle->tasks);
     return end(handle->store->clone(VolumeId(volume), offset, wanted), error);

@@ -10,15 +10,9 @@ namespace coppice {
 namespace {
 
 // Task is what the store holds; behind it is always the scope on the task's own stack.
-TaskScope* scope_of(Task* task)
-{
-    return reinterpret_cast<TaskScope*>(task);
-}
+TaskScope* scope_of(Task* task) { return reinterpret_cast<TaskScope*>(task); }
 
-Task* task_of(TaskScope* scope)
-{
-    return reinterpret_cast<Task*>(scope);
-}
+Task* task_of(TaskScope* scope) { return reinterpret_cast<Task*>(scope); }
 
 coppice_io_kind kind_of(IoRequest::Kind kind)
 {
@@ -43,10 +37,7 @@ TaskScope::TaskScope(PortTasks& tasks)
     tasks_.running_ = task_of(this);
 }
 
-TaskScope::~TaskScope()
-{
-    tasks_.running_ = outer_;
-}
+TaskScope::~TaskScope() { tasks_.running_ = outer_; }
 
 struct PortTasks::Spawned {
     PortTasks* tasks;

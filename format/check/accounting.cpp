@@ -6,7 +6,8 @@
 namespace coppice::checker {
 
 void Accounting::tree_finding(Severity severity, FindingKind kind, std::string_view tree,
-                              std::uint64_t block, std::uint64_t blocks, std::string text) {
+                              std::uint64_t block, std::uint64_t blocks, std::string text)
+{
     findings_.add({.severity = severity,
                    .kind = kind,
                    .text = fmt::format("{}: {}", tree, text),
@@ -15,8 +16,8 @@ void Accounting::tree_finding(Severity severity, FindingKind kind, std::string_v
                    .blocks = blocks});
 }
 
-void Accounting::problem(FindingKind kind, std::uint64_t start, std::uint64_t end,
-                         std::string what) {
+void Accounting::problem(FindingKind kind, std::uint64_t start, std::uint64_t end, std::string what)
+{
     if (!problems_.empty() && problems_.back().kind == kind && problems_.back().end == start &&
         problems_.back().what == what) {
         problems_.back().end = end;
@@ -31,7 +32,8 @@ void Accounting::problem(FindingKind kind, std::uint64_t start, std::uint64_t en
     }
 }
 
-void Accounting::run(bool complete, Versions& versions) {
+void Accounting::run(bool complete, Versions& versions)
+{
     complete_ = complete;
     for (const UsedSegment& segment : space_.segments()) {
         if (segment.data == 0) {
@@ -56,7 +58,8 @@ void Accounting::run(bool complete, Versions& versions) {
 
 // ---- References ---------------------------------------------------------------------------
 
-void Accounting::walk_references() {
+void Accounting::walk_references()
+{
     findings_.progress("references", 0, 0);
     const bool read = walk_.walk(
         {.shape = &shape_of(layout::TreeKind::references), .tree = "references"},
@@ -66,7 +69,8 @@ void Accounting::walk_references() {
     complete_ = complete_ && read;
 }
 
-void Accounting::check_reference(const layout::ReferenceItem& item) {
+void Accounting::check_reference(const layout::ReferenceItem& item)
+{
     const std::uint64_t start = item.block;
     const std::uint64_t length = item.length;
     const bool inside = start >= image_.fixed_blocks() && start < image_.image_blocks() &&
@@ -87,7 +91,8 @@ void Accounting::check_reference(const layout::ReferenceItem& item) {
     references_.push_back({start, start + length, item.extra});
 }
 
-void Accounting::compare_references() {
+void Accounting::compare_references()
+{
     // Where the number of users, or the number recorded, changes.
     struct Step {
         std::uint64_t block;
@@ -134,7 +139,8 @@ void Accounting::compare_references() {
 
 // ---- Free space and totals ----------------------------------------------------------------
 
-void Accounting::judge_segment(const UsedSegment& segment) {
+void Accounting::judge_segment(const UsedSegment& segment)
+{
     CheckReport& report = findings_.report();
     const std::uint64_t blocks = segment.end - segment.start;
     report.data_blocks += segment.data > 0 ? blocks : 0;
@@ -146,7 +152,8 @@ void Accounting::judge_segment(const UsedSegment& segment) {
     judge_groups(segment);
 }
 
-void Accounting::judge_groups(const UsedSegment& segment) {
+void Accounting::judge_groups(const UsedSegment& segment)
+{
     const std::uint64_t first = segment.start / layout::kGroupBlocks;
     const std::uint64_t last = (segment.end - 1) / layout::kGroupBlocks;
     if (segment.data > 0) {
@@ -172,7 +179,8 @@ void Accounting::judge_groups(const UsedSegment& segment) {
     }
 }
 
-void Accounting::compare_space() {
+void Accounting::compare_space()
+{
     const std::span<const UsedSegment> used = space_.segments();
     for (const UsedSegment& segment : used) {
         judge_segment(segment);
@@ -222,7 +230,8 @@ void Accounting::compare_space() {
     }
 }
 
-void Accounting::check_totals() {
+void Accounting::check_totals()
+{
     CheckReport& report = findings_.report();
     const layout::Superblock& superblock = image_.superblock();
     for (const BlockRange& range : free_) {
@@ -256,7 +265,8 @@ void Accounting::check_totals() {
 
 // ---- Whose blocks they are ----------------------------------------------------------------
 
-void Accounting::attribute(Versions& versions) {
+void Accounting::attribute(Versions& versions)
+{
     if (problems_.empty()) {
         return;
     }

@@ -30,9 +30,11 @@ struct BlockRange {
 };
 
 class Accounting {
-  public:
+public:
     Accounting(Image& image, TreeWalk& walk, SpaceCount& space, Findings& findings)
-        : image_(image), walk_(walk), space_(space), findings_(findings) {}
+        : image_(image), walk_(walk), space_(space), findings_(findings)
+    {
+    }
 
     // After all maps were walked. `complete`: all of them could be read, so that what is not known
     // to be in use is not in use.
@@ -41,7 +43,7 @@ class Accounting {
     // What the free-space tree gives out, ascending; for the replay.
     const std::vector<BlockRange>& free_ranges() const { return free_; }
 
-  private:
+private:
     struct GroupState;
 
     void walk_references();

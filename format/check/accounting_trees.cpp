@@ -15,7 +15,8 @@ constexpr std::size_t kVerifyBlocks = 256;  // one host read: 1 MiB
 
 // ---- Checksums ----------------------------------------------------------------------------
 
-void Accounting::walk_checksums() {
+void Accounting::walk_checksums()
+{
     const bool verify = findings_.options().verify_data;
     findings_.progress(verify ? "data" : "checksums", 0, verify ? verification_.total : 0);
     const bool read = walk_.walk(
@@ -33,7 +34,8 @@ void Accounting::walk_checksums() {
 }
 
 // All blocks in use as data in [from, to) have no checksum.
-void Accounting::missing_checksums(std::uint64_t from, std::uint64_t to) {
+void Accounting::missing_checksums(std::uint64_t from, std::uint64_t to)
+{
     for (; data_index_ < data_.size() && data_[data_index_].start < to; ++data_index_) {
         const BlockRange& range = data_[data_index_];
         const std::uint64_t start = std::max(range.start, from);
@@ -48,7 +50,8 @@ void Accounting::missing_checksums(std::uint64_t from, std::uint64_t to) {
     }
 }
 
-void Accounting::take_checksums(const layout::ChecksumItem& item, bool verify_data) {
+void Accounting::take_checksums(const layout::ChecksumItem& item, bool verify_data)
+{
     const std::uint64_t chunk = item.chunk;
     if (chunk > layout::kMaxBlock / layout::kChecksumsPerItem) {
         tree_finding(Severity::corruption, FindingKind::checksum_missing, "checksums", 0, 0,
@@ -78,7 +81,8 @@ void Accounting::take_checksums(const layout::ChecksumItem& item, bool verify_da
     }
 }
 
-void Accounting::verify(std::uint64_t block, std::uint32_t checksum) {
+void Accounting::verify(std::uint64_t block, std::uint32_t checksum)
+{
     if (verification_.buffer == nullptr) {
         verification_.buffer = std::make_unique<Block[]>(kVerifyBlocks);
     }
@@ -90,7 +94,8 @@ void Accounting::verify(std::uint64_t block, std::uint32_t checksum) {
     verification_.checksums.push_back(checksum);
 }
 
-void Accounting::flush_verification() {
+void Accounting::flush_verification()
+{
     const std::size_t count = verification_.checksums.size();
     if (count == 0) {
         return;
@@ -128,7 +133,8 @@ struct Accounting::GroupState {
     std::uint64_t next_index() const { return index == UINT64_MAX ? 0 : index + 1; }
 };
 
-void Accounting::walk_free_space() {
+void Accounting::walk_free_space()
+{
     findings_.progress("free space", 0, 0);
     GroupState group;
     const bool read = walk_.walk(
@@ -144,7 +150,8 @@ void Accounting::walk_free_space() {
     missing_groups(group.next_index(), divide_up(image_.image_blocks(), layout::kGroupBlocks));
 }
 
-void Accounting::missing_groups(std::uint64_t from, std::uint64_t to) {
+void Accounting::missing_groups(std::uint64_t from, std::uint64_t to)
+{
     if (from < to) {
         tree_finding(Severity::corruption, FindingKind::free_space, "free space",
                      from * layout::kGroupBlocks, (to - from) * layout::kGroupBlocks,
@@ -152,7 +159,8 @@ void Accounting::missing_groups(std::uint64_t from, std::uint64_t to) {
     }
 }
 
-void Accounting::begin_group(const layout::FreeItem& item, GroupState& group) {
+void Accounting::begin_group(const layout::FreeItem& item, GroupState& group)
+{
     const std::uint64_t start = item.key / 4;
     const std::uint64_t index = start / layout::kGroupBlocks;
     if (start % layout::kGroupBlocks != 0 || start >= image_.image_blocks()) {
@@ -180,7 +188,8 @@ void Accounting::begin_group(const layout::FreeItem& item, GroupState& group) {
     }
 }
 
-void Accounting::end_group(const GroupState& group) {
+void Accounting::end_group(const GroupState& group)
+{
     if (group.index == UINT64_MAX || !complete_) {
         return;
     }
@@ -193,7 +202,8 @@ void Accounting::end_group(const GroupState& group) {
     }
 }
 
-void Accounting::add_free(std::uint64_t start, std::uint64_t end) {
+void Accounting::add_free(std::uint64_t start, std::uint64_t end)
+{
     if (!free_.empty() && free_.back().end == start) {
         free_.back().end = end;
     } else {
@@ -201,7 +211,8 @@ void Accounting::add_free(std::uint64_t start, std::uint64_t end) {
     }
 }
 
-void Accounting::take_free_item(const layout::FreeItem& item, GroupState& group) {
+void Accounting::take_free_item(const layout::FreeItem& item, GroupState& group)
+{
     const std::uint64_t kind = item.key % 4;
     const std::uint64_t block = item.key / 4;
     const auto* value = reinterpret_cast<const std::byte*>(item.value.data());

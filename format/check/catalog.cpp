@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::uint64_t kMaxId = UINT32_MAX;
 
-bool is_utf8(std::string_view text) {
+bool is_utf8(std::string_view text)
+{
     std::size_t i = 0;
     while (i < text.size()) {
         const auto lead = static_cast<unsigned char>(text[i]);
@@ -39,7 +40,8 @@ bool is_utf8(std::string_view text) {
 
 }  // namespace
 
-std::string name_text(const std::array<char, layout::kNameBytes>& name) {
+std::string name_text(const std::array<char, layout::kNameBytes>& name)
+{
     std::string text(name.data(), strnlen(name.data(), name.size()));
     if (!is_utf8(text)) {
         for (char& c : text) {
@@ -51,28 +53,33 @@ std::string name_text(const std::array<char, layout::kNameBytes>& name) {
     return text;
 }
 
-const VersionState* Catalog::version(std::uint32_t id) const {
+const VersionState* Catalog::version(std::uint32_t id) const
+{
     const auto found = versions_.find(id);
     return found == versions_.end() ? nullptr : &found->second;
 }
 
-std::uint64_t Catalog::parent_sequence(const VersionState& version) const {
+std::uint64_t Catalog::parent_sequence(const VersionState& version) const
+{
     const VersionState* parent = this->version(version.effective_parent);
     return parent == nullptr ? 0 : parent->record.sequence.get();
 }
 
-std::uint64_t Catalog::birth_limit(const VersionState& version) const {
+std::uint64_t Catalog::birth_limit(const VersionState& version) const
+{
     return version.head() ? image_->sequence() : version.record.sequence.get();
 }
 
-void Catalog::bad(std::string text) {
+void Catalog::bad(std::string text)
+{
     findings_->add({.severity = Severity::corruption,
                     .kind = FindingKind::catalog,
                     .text = std::move(text),
                     .tree = "catalog"});
 }
 
-bool Catalog::load(Image& image, TreeWalk& walk, Findings& findings) {
+bool Catalog::load(Image& image, TreeWalk& walk, Findings& findings)
+{
     image_ = &image;
     findings_ = &findings;
     const layout::Superblock& superblock = image.superblock();
@@ -97,7 +104,8 @@ bool Catalog::load(Image& image, TreeWalk& walk, Findings& findings) {
     return complete_;
 }
 
-void Catalog::add_item(const layout::CatalogItem& item) {
+void Catalog::add_item(const layout::CatalogItem& item)
+{
     const layout::Superblock& superblock = image_->superblock();
     const auto* value = reinterpret_cast<const std::byte*>(item.value.data());
     const auto limit = [&](std::uint64_t next, std::string_view what) {
@@ -130,7 +138,8 @@ void Catalog::add_item(const layout::CatalogItem& item) {
     }
 }
 
-void Catalog::add_range_operation(const layout::RangeOperationItem& item) {
+void Catalog::add_range_operation(const layout::RangeOperationItem& item)
+{
     const auto report = [&](std::string text) {
         findings_->add({.severity = Severity::corruption,
                         .kind = FindingKind::range_operation,
@@ -165,7 +174,8 @@ void Catalog::add_range_operation(const layout::RangeOperationItem& item) {
     }
 }
 
-void Catalog::check_volume(std::uint32_t id, const VolumeState& volume) {
+void Catalog::check_volume(std::uint32_t id, const VolumeState& volume)
+{
     const layout::VolumeRecord& record = volume.record;
     const auto report = [&](std::string text) {
         bad(fmt::format("{} {} ('{}'): {}", volume.snapshot() ? "snapshot" : "volume", id,
@@ -211,7 +221,8 @@ void Catalog::check_volume(std::uint32_t id, const VolumeState& volume) {
     }
 }
 
-void Catalog::check_volumes() {
+void Catalog::check_volumes()
+{
     std::set<std::pair<std::uint32_t, std::string>> names;  // snapshots: within their volume
     CheckReport& report = findings_->report();
     for (const auto& [id, volume] : volumes_) {
@@ -227,7 +238,8 @@ void Catalog::check_volumes() {
     report.versions = versions_.size();
 }
 
-void Catalog::name_versions() {
+void Catalog::name_versions()
+{
     for (auto& [id, version] : versions_) {
         const auto found = volumes_.find(version.record.volume);
         if (found == volumes_.end()) {
@@ -247,7 +259,8 @@ void Catalog::name_versions() {
     }
 }
 
-void Catalog::check_version(std::uint32_t id, VersionState& version) {
+void Catalog::check_version(std::uint32_t id, VersionState& version)
+{
     const layout::VersionRecord& record = version.record;
     const auto report = [&](std::string text) {
         bad(fmt::format("version {} ({}): {}", id, version.name, text));
@@ -299,14 +312,16 @@ void Catalog::check_version(std::uint32_t id, VersionState& version) {
     }
 }
 
-void Catalog::check_versions() {
+void Catalog::check_versions()
+{
     for (auto& [id, version] : versions_) {
         check_version(id, version);
         follow_lists(id, version);
     }
 }
 
-void Catalog::follow_lists(std::uint32_t id, VersionState& version) {
+void Catalog::follow_lists(std::uint32_t id, VersionState& version)
+{
     for (std::uint64_t list = version.record.first_list; list != 0;) {
         const auto found = lists_.find(list);
         if (found == lists_.end()) {
@@ -333,7 +348,8 @@ void Catalog::follow_lists(std::uint32_t id, VersionState& version) {
     }
 }
 
-void Catalog::check_lists() {
+void Catalog::check_lists()
+{
     for (const auto& [id, list] : lists_) {
         if (list.version == 0 && complete_) {
             findings_->add({.severity = Severity::leak,
@@ -344,7 +360,8 @@ void Catalog::check_lists() {
     }
 }
 
-void Catalog::link_children() {
+void Catalog::link_children()
+{
     for (auto& [id, version] : versions_) {
         if (version.record.parent != 0) {
             versions_[version.record.parent].children.push_back(id);
@@ -352,7 +369,8 @@ void Catalog::link_children() {
     }
 }
 
-void Catalog::settle_removals() {
+void Catalog::settle_removals()
+{
     // Only where a range operation says that removal has begun can part of it be done already.
     const auto going = [this](std::uint32_t id, const VersionState& version) {
         return removals_.contains(id) && version.record.volume == 0 &&
@@ -381,7 +399,8 @@ void Catalog::settle_removals() {
     }
 }
 
-void Catalog::find_order() {
+void Catalog::find_order()
+{
     for (const auto& [id, version] : versions_) {
         if (!version.merging) {
             order_.push_back(id);

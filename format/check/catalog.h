@@ -49,7 +49,7 @@ struct ListState {
 };
 
 class Catalog {
-  public:
+public:
     // Reads and checks catalog and range operations. False: part of them could not be read.
     bool load(Image& image, TreeWalk& walk, Findings& findings);
 
@@ -66,7 +66,7 @@ class Catalog {
     // Nothing in this version's map is younger.
     std::uint64_t birth_limit(const VersionState& version) const;
 
-  private:
+private:
     void add_item(const layout::CatalogItem& item);
     void add_range_operation(const layout::RangeOperationItem& item);
     void bad(std::string text);

@@ -5,7 +5,8 @@
 
 namespace coppice {
 
-Result<CheckReport> check(Disk& disk, const CheckOptions& options) {
+Result<CheckReport> check(Disk& disk, const CheckOptions& options)
+{
     using namespace checker;
 
     CheckReport report;

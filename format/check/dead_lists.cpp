@@ -6,7 +6,8 @@
 
 namespace coppice::checker {
 
-bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findings& findings) {
+bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findings& findings)
+{
     const auto add = [&](const layout::DeadItem& item) {
         const std::uint64_t list = item.list;
         const auto report = [&](Severity severity, std::string text) {
@@ -67,7 +68,8 @@ bool DeadLists::load(Image& image, TreeWalk& walk, const Catalog& catalog, Findi
                      });
 }
 
-const std::vector<DeadRecord>& DeadLists::of(std::uint64_t list) const {
+const std::vector<DeadRecord>& DeadLists::of(std::uint64_t list) const
+{
     static const std::vector<DeadRecord> none;
     const auto found = lists_.find(list);
     return found == lists_.end() ? none : found->second;
@@ -83,12 +85,10 @@ struct Step {
     std::int64_t balance;  // expected minus recorded
 };
 
-auto line_of(const Step& step) {
-    return std::tie(step.kind, step.birth);
-}
+auto line_of(const Step& step) { return std::tie(step.kind, step.birth); }
 
-void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records,
-               std::int64_t sign) {
+void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records, std::int64_t sign)
+{
     for (const DeadRecord& record : records) {
         if (record.kind == layout::DeadKind::range_reference) {
             // However the pieces of a reference are recorded, only their sum counts. It stands as a
@@ -107,7 +107,8 @@ void add_steps(std::vector<Step>& steps, const std::vector<DeadRecord>& records,
 }  // namespace
 
 std::vector<DeadDifference> compare_dead(const std::vector<DeadRecord>& expected,
-                                         const std::vector<DeadRecord>& actual) {
+                                         const std::vector<DeadRecord>& actual)
+{
     std::vector<Step> steps;
     steps.reserve(2 * (expected.size() + actual.size()));
     add_steps(steps, expected, 1);

@@ -22,13 +22,13 @@ struct DeadRecord {
 };
 
 class DeadLists {
-  public:
+public:
     // Reads the dead tree. False: part of it could not be read.
     bool load(Image& image, TreeWalk& walk, const Catalog& catalog, Findings& findings);
 
     const std::vector<DeadRecord>& of(std::uint64_t list) const;
 
-  private:
+private:
     std::map<std::uint64_t, std::vector<DeadRecord>> lists_;
 };
 

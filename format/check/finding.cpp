@@ -2,7 +2,8 @@
 
 namespace coppice {
 
-std::string_view severity_name(Severity severity) {
+std::string_view severity_name(Severity severity)
+{
     switch (severity) {
     case Severity::leak: return "leak";
     case Severity::repairable: return "repairable";
@@ -11,7 +12,8 @@ std::string_view severity_name(Severity severity) {
     return "unknown";
 }
 
-std::string_view finding_name(FindingKind kind) {
+std::string_view finding_name(FindingKind kind)
+{
     switch (kind) {
     case FindingKind::header: return "header";
     case FindingKind::superblock: return "superblock";

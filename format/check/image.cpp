@@ -12,7 +12,8 @@ namespace {
 // Reads of a large range are cut into pieces of this size.
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 
-std::string places_text(const layout::Superblock& superblock) {
+std::string places_text(const layout::Superblock& superblock)
+{
     const std::uint64_t journal = superblock.journal_blocks;
     const std::uint64_t start = superblock.journal_start;
     if (journal < layout::kMinJournalBlocks || journal > layout::kMaxJournalBlocks) {
@@ -37,17 +38,20 @@ std::string places_text(const layout::Superblock& superblock) {
 
 }  // namespace
 
-bool Block::is_zero() const {
+bool Block::is_zero() const
+{
     return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
-std::uint64_t seed_of(const std::array<std::uint8_t, 16>& uuid) {
+std::uint64_t seed_of(const std::array<std::uint8_t, 16>& uuid)
+{
     Le64 seed;
     std::memcpy(static_cast<void*>(&seed), uuid.data(), sizeof(seed));
     return seed;
 }
 
-Status Image::read_blocks(std::uint64_t block, std::span<std::byte> into) {
+Status Image::read_blocks(std::uint64_t block, std::span<std::byte> into)
+{
     if (block > layout::kMaxBlock) {
         return fail(ErrorCode::out_of_range, fmt::format("block {} is beyond any image", block));
     }
@@ -61,11 +65,13 @@ Status Image::read_blocks(std::uint64_t block, std::span<std::byte> into) {
     return {};
 }
 
-Status Image::read_block(std::uint64_t block, Block& into) {
+Status Image::read_block(std::uint64_t block, Block& into)
+{
     return read_blocks(block, into.bytes);
 }
 
-std::string Image::judge_header(const Block& block) {
+std::string Image::judge_header(const Block& block)
+{
     const auto header = copy_out<layout::ImageHeader>(block.bytes.data());
     if (header.magic != layout::kMagic) {
         return "its first bytes are not those of a Coppice image";
@@ -82,7 +88,8 @@ std::string Image::judge_header(const Block& block) {
 }
 
 std::string Image::judge_superblock(const Block& block, unsigned slot,
-                                    std::optional<std::uint64_t> seed) {
+                                    std::optional<std::uint64_t> seed)
+{
     const auto superblock = copy_out<layout::Superblock>(block.bytes.data());
     if (superblock.magic != layout::kSuperblockMagic) {
         return "it has no superblock's magic";
@@ -100,7 +107,8 @@ std::string Image::judge_superblock(const Block& block, unsigned slot,
     return {};
 }
 
-Status Image::load(Findings& findings) {
+Status Image::load(Findings& findings)
+{
     COPPICE_ASSIGN(file_bytes, disk_.size_bytes());
     file_bytes_ = file_bytes;
     file_blocks_ = file_bytes >> kBlockShift;
@@ -114,7 +122,8 @@ Status Image::load(Findings& findings) {
 }
 
 Status Image::judge_format(std::uint64_t major, std::uint64_t minor, std::uint64_t incompatible,
-                           std::uint64_t read_only_compatible) const {
+                           std::uint64_t read_only_compatible) const
+{
     if (demand_ == Demand::none) {
         return {};
     }
@@ -135,7 +144,8 @@ Status Image::judge_format(std::uint64_t major, std::uint64_t minor, std::uint64
     return {};
 }
 
-Status Image::load_header(Findings& findings, bool& header_good) {
+Status Image::load_header(Findings& findings, bool& header_good)
+{
     auto block = std::make_unique<Block>();
     COPPICE_TRY(read_block(0, *block));
     const std::string problem = judge_header(*block);
@@ -157,7 +167,8 @@ Status Image::load_header(Findings& findings, bool& header_good) {
                         header_.read_only_compatible);
 }
 
-Status Image::load_superblocks(Findings& findings, bool header_good) {
+Status Image::load_superblocks(Findings& findings, bool header_good)
+{
     // Without a header the near copies are where they always are, and one of them says where the
     // far ones stand.
     std::uint64_t far_start = header_good ? header_.superblock_far.get() : 0;
@@ -230,7 +241,8 @@ Status Image::load_superblocks(Findings& findings, bool header_good) {
     return {};
 }
 
-Status Image::check_geometry(Findings& findings, bool header_good) {
+Status Image::check_geometry(Findings& findings, bool header_good)
+{
     COPPICE_TRY(judge_format(superblock_.major_version, superblock_.minor_version,
                              superblock_.incompatible, superblock_.read_only_compatible));
     if (const std::string text = places_text(superblock_); !text.empty()) {

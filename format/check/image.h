@@ -32,7 +32,8 @@ struct alignas(kBlockBytes) Block {
 
 // Copies a struct of layout.h out of raw bytes.
 template <typename Struct>
-Struct copy_out(const std::byte* from) {
+Struct copy_out(const std::byte* from)
+{
     Struct result;
     std::memcpy(static_cast<void*>(&result), from, sizeof(result));
     return result;
@@ -51,12 +52,13 @@ struct SuperblockCopy {
 };
 
 class Image {
-  public:
+public:
     // Whoever only shows what is there demands nothing of versions and features.
     enum class Demand : std::uint8_t { known_format, none };
 
-    explicit Image(Disk& disk, Demand demand = Demand::known_format)
-        : disk_(disk), demand_(demand) {}
+    explicit Image(Disk& disk, Demand demand = Demand::known_format) : disk_(disk), demand_(demand)
+    {
+    }
 
     // Reads and judges header and superblocks. Findings are what is wrong although it can go on.
     Status load(Findings& findings);
@@ -82,7 +84,7 @@ class Image {
     static std::string judge_superblock(const Block& block, unsigned slot,
                                         std::optional<std::uint64_t> seed);
 
-  private:
+private:
     Status load_header(Findings& findings, bool& header_good);
     Status load_superblocks(Findings& findings, bool header_good);
     Status check_geometry(Findings& findings, bool header_good);

@@ -20,7 +20,8 @@ using layout::OperationType;
 
 // ---- Users of blocks ----------------------------------------------------------------------
 
-void BlockUsers::split(std::uint64_t at) {
+void BlockUsers::split(std::uint64_t at)
+{
     auto run = runs_.upper_bound(at);
     if (run == runs_.begin()) {
         return;
@@ -33,7 +34,8 @@ void BlockUsers::split(std::uint64_t at) {
     }
 }
 
-void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by) {
+void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by)
+{
     split(start);
     split(end);
     auto run = runs_.lower_bound(start);
@@ -51,7 +53,8 @@ void BlockUsers::change(std::uint64_t start, std::uint64_t end, std::int64_t by)
     }
 }
 
-bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const {
+bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const
+{
     auto run = runs_.upper_bound(start);
     if (run != runs_.begin() && std::prev(run)->second.end > start) {
         return true;
@@ -61,7 +64,8 @@ bool BlockUsers::any(std::uint64_t start, std::uint64_t end) const {
 
 // ---- Commits ------------------------------------------------------------------------------
 
-void JournalReplay::load_volumes() {
+void JournalReplay::load_volumes()
+{
     for (const auto& [id, volume] : catalog_.volumes()) {
         VolumeModel& model = volumes_[id];
         model.snapshot = volume.snapshot();
@@ -69,7 +73,8 @@ void JournalReplay::load_volumes() {
     }
 }
 
-void JournalReplay::run(bool apply_operations) {
+void JournalReplay::run(bool apply_operations)
+{
     load_volumes();
     CheckReport& report = findings_.report();
     Commit commit;
@@ -106,13 +111,15 @@ void JournalReplay::run(bool apply_operations) {
     report.replay_complete = apply_operations && !stopped_;
 }
 
-bool JournalReplay::data_verify(const Commit& commit) {
+bool JournalReplay::data_verify(const Commit& commit)
+{
     return std::all_of(
         commit.operations.begin(), commit.operations.end(),
         [this](const JournalOperation& operation) { return operation_data_verify(operation); });
 }
 
-bool JournalReplay::operation_data_verify(const JournalOperation& operation) {
+bool JournalReplay::operation_data_verify(const JournalOperation& operation)
+{
     const layout::OperationRecord& record = operation.record;
     if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
         record.sequence <= image_.sequence()) {
@@ -140,7 +147,8 @@ bool JournalReplay::operation_data_verify(const JournalOperation& operation) {
     return true;
 }
 
-void JournalReplay::apply(const CommitPlace& place, const JournalOperation& operation) {
+void JournalReplay::apply(const CommitPlace& place, const JournalOperation& operation)
+{
     const std::string wrong = apply_to_model(operation);
     if (wrong.empty()) {
         return;
@@ -165,12 +173,14 @@ void JournalReplay::apply(const CommitPlace& place, const JournalOperation& oper
 
 // ---- The model ----------------------------------------------------------------------------
 
-JournalReplay::VolumeModel* JournalReplay::volume(std::uint32_t id) {
+JournalReplay::VolumeModel* JournalReplay::volume(std::uint32_t id)
+{
     const auto found = volumes_.find(id);
     return found == volumes_.end() ? nullptr : &found->second;
 }
 
-void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length) {
+void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length)
+{
     Overlay& placed = volume.placed;
     const std::uint64_t end = lba + length;
     auto run = placed.lower_bound(lba);
@@ -195,12 +205,14 @@ void JournalReplay::cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t le
 }
 
 void JournalReplay::place(VolumeModel& volume, std::uint64_t lba, std::uint64_t block,
-                          std::uint64_t length) {
+                          std::uint64_t length)
+{
     volume.placed[lba] = {length, block};
     users_.add(block, block + length);
 }
 
-bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to) {
+bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to)
+{
     copied_ += from.placed.size();
     if (copied_ > kMaxCopied) {
         stopped_ = true;
@@ -214,7 +226,8 @@ bool JournalReplay::copy_all(const VolumeModel& from, VolumeModel& to) {
     return true;
 }
 
-std::string JournalReplay::apply_to_model(const JournalOperation& operation) {
+std::string JournalReplay::apply_to_model(const JournalOperation& operation)
+{
     const layout::OperationRecord& record = operation.record;
     const auto type = static_cast<OperationType>(record.type);
     if (type == OperationType::create_volume) {
@@ -250,7 +263,8 @@ std::string JournalReplay::apply_to_model(const JournalOperation& operation) {
     return "its type is unknown";
 }
 
-std::string JournalReplay::apply_write(const layout::OperationRecord& record, VolumeModel& volume) {
+std::string JournalReplay::apply_write(const layout::OperationRecord& record, VolumeModel& volume)
+{
     const std::uint64_t start = record.block;
     const std::uint64_t end = start + record.length;
     if (record.lba + record.length > volume.size_blocks) {
@@ -277,7 +291,8 @@ std::string JournalReplay::apply_write(const layout::OperationRecord& record, Vo
     return {};
 }
 
-std::string JournalReplay::apply_clone(const layout::OperationRecord& record, VolumeModel& target) {
+std::string JournalReplay::apply_clone(const layout::OperationRecord& record, VolumeModel& target)
+{
     const VolumeModel* source = volume(record.source_volume);
     if (source == nullptr) {
         return fmt::format("its source, volume {}, does not exist", record.source_volume.get());
@@ -317,7 +332,8 @@ std::string JournalReplay::apply_clone(const layout::OperationRecord& record, Vo
 }
 
 std::string JournalReplay::apply_clone_reference(const layout::OperationRecord& record,
-                                                 VolumeModel& target) {
+                                                 VolumeModel& target)
+{
     VolumeModel* source = volume(record.source_volume);
     if (source == nullptr) {
         return fmt::format("its source, volume {}, does not exist", record.source_volume.get());
@@ -330,7 +346,8 @@ std::string JournalReplay::apply_clone_reference(const layout::OperationRecord& 
     return {};
 }
 
-std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeRecord& record) {
+std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeRecord& record)
+{
     if (id < image_.superblock().next_volume || id > UINT32_MAX ||
         volumes_.contains(static_cast<std::uint32_t>(id))) {
         return fmt::format("the number {} of the new volume was given out before", id);
@@ -341,7 +358,8 @@ std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeReco
     return {};
 }
 
-std::string JournalReplay::apply_snapshot(const JournalOperation& operation, VolumeModel& volume) {
+std::string JournalReplay::apply_snapshot(const JournalOperation& operation, VolumeModel& volume)
+{
     const std::uint64_t id = operation.record.block;
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
     if (std::string wrong = new_volume(id, record); !wrong.empty()) {
@@ -351,7 +369,8 @@ std::string JournalReplay::apply_snapshot(const JournalOperation& operation, Vol
     return {};
 }
 
-std::string JournalReplay::apply_create(const JournalOperation& operation) {
+std::string JournalReplay::apply_create(const JournalOperation& operation)
+{
     const layout::OperationRecord& record = operation.record;
     const auto volume_record = copy_out<layout::VolumeRecord>(operation.payload.data());
     if (std::string wrong = new_volume(record.volume, volume_record); !wrong.empty()) {
@@ -370,7 +389,8 @@ std::string JournalReplay::apply_create(const JournalOperation& operation) {
 }
 
 std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
-                                          VolumeModel& target) {
+                                          VolumeModel& target)
+{
     const VolumeModel* snapshot = volume(record.source_volume);
     if (snapshot == nullptr || !snapshot->snapshot) {
         return fmt::format("{} is no snapshot", record.source_volume.get());
@@ -380,7 +400,8 @@ std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
     return {};
 }
 
-std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume) {
+std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume)
+{
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
     volume.size_blocks = divide_up(record.size_bytes, kBlockBytes);
     if (operation.record.length > 0) {

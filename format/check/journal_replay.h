@@ -18,13 +18,13 @@ namespace coppice::checker {
 
 // Counted users of blocks, as runs.
 class BlockUsers {
-  public:
+public:
     void add(std::uint64_t start, std::uint64_t end) { change(start, end, 1); }
     void remove(std::uint64_t start, std::uint64_t end) { change(start, end, -1); }
     // Is any block of the run in use?
     bool any(std::uint64_t start, std::uint64_t end) const;
 
-  private:
+private:
     void split(std::uint64_t at);
     void change(std::uint64_t start, std::uint64_t end, std::int64_t by);
 
@@ -36,15 +36,17 @@ class BlockUsers {
 };
 
 class JournalReplay {
-  public:
+public:
     JournalReplay(Image& image, JournalScan& scan, const Catalog& catalog, SpaceCount& space,
                   Findings& findings)
-        : image_(image), scan_(scan), catalog_(catalog), space_(space), findings_(findings) {}
+        : image_(image), scan_(scan), catalog_(catalog), space_(space), findings_(findings)
+    {
+    }
 
     // Verifies and applies the commits that the scan found; stops where recovery would.
     void run(bool apply);
 
-  private:
+private:
     struct Placed {
         std::uint64_t length;
         std::uint64_t block;

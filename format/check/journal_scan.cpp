@@ -15,7 +15,8 @@ using layout::OperationType;
 
 }  // namespace
 
-bool JournalScan::read_ring() {
+bool JournalScan::read_ring()
+{
     const std::uint64_t start = image_.superblock().journal_start;
     const std::uint64_t count = image_.superblock().journal_blocks;
     blocks_.assign(count, {});
@@ -42,7 +43,8 @@ bool JournalScan::read_ring() {
     return true;
 }
 
-bool JournalScan::take_commit() {
+bool JournalScan::take_commit()
+{
     const BlockFacts& first = at(position_);
     const std::uint64_t most = blocks_.size() / layout::kCommitRingFraction;
     if (!first.valid || first.commit != next_commit_ || first.index != 0 || first.count == 0 ||
@@ -66,7 +68,8 @@ bool JournalScan::take_commit() {
     return true;
 }
 
-void JournalScan::look_for_loss() {
+void JournalScan::look_for_loss()
+{
     const std::uint64_t start = image_.superblock().journal_start;
     const BlockFacts* lost_superblock = nullptr;
     const BlockFacts* lost_commit = nullptr;
@@ -113,7 +116,8 @@ void JournalScan::look_for_loss() {
     }
 }
 
-void JournalScan::run() {
+void JournalScan::run()
+{
     read_ring();
     const layout::Superblock& superblock = image_.superblock();
     next_commit_ = superblock.journal_commit;
@@ -128,7 +132,8 @@ void JournalScan::run() {
     look_for_loss();
 }
 
-std::string JournalScan::decode(const CommitPlace& place, Commit& into) {
+std::string JournalScan::decode(const CommitPlace& place, Commit& into)
+{
     into.operations.clear();
     into.stream.clear();
     auto block = std::make_unique<Block>();
@@ -187,7 +192,8 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into) {
     return {};
 }
 
-std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks) {
+std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks)
+{
     const layout::OperationRecord& record = operation.record;
     constexpr std::uint64_t kMapEnd = (layout::kMaxVolumeBytes >> kBlockShift) * 2;
     const unsigned known_flags = layout::kOperationContinues | layout::kOperationIntent;

@@ -34,7 +34,7 @@ struct Commit {
 };
 
 class JournalScan {
-  public:
+public:
     JournalScan(Image& image, Findings& findings) : image_(image), findings_(findings) {}
 
     // Reads the ring and follows the chain; findings for what the ring proves to be missing.
@@ -47,7 +47,7 @@ class JournalScan {
     // Reads a commit and takes it apart. Empty text: every field is possible.
     std::string decode(const CommitPlace& place, Commit& into);
 
-  private:
+private:
     struct BlockFacts {
         bool valid = false;
         std::uint32_t index = 0;
@@ -59,7 +59,8 @@ class JournalScan {
         std::uint64_t checksum = 0;
     };
 
-    const BlockFacts& at(std::uint64_t position) const {
+    const BlockFacts& at(std::uint64_t position) const
+    {
         return blocks_[position % blocks_.size()];
     }
     bool read_ring();

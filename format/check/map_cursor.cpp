@@ -11,7 +11,8 @@ MapCursor::MapCursor(const Environment& environment, const TreeName& name, const
       name_(name),
       from_(from),
       shared_up_to_(shared_up_to),
-      birth_limit_(birth_limit) {
+      birth_limit_(birth_limit)
+{
     if (root.block != 0) {
         at_ = At::node;
         pointer_ = root;
@@ -19,11 +20,13 @@ MapCursor::MapCursor(const Environment& environment, const TreeName& name, const
     }
 }
 
-unsigned MapCursor::level() const {
+unsigned MapCursor::level() const
+{
     return place_.level == kAnyLevel ? kMaxLevel + 1 : static_cast<unsigned>(place_.level);
 }
 
-void MapCursor::note_range(std::uint64_t first, std::uint64_t end) {
+void MapCursor::note_range(std::uint64_t first, std::uint64_t end)
+{
     if (!stack_.empty()) {
         SubtreeRange& range = stack_.back().range;
         range.first = std::min(range.first, first);
@@ -31,7 +34,8 @@ void MapCursor::note_range(std::uint64_t first, std::uint64_t end) {
     }
 }
 
-void MapCursor::prefetch_children(const NodeView& node) {
+void MapCursor::prefetch_children(const NodeView& node)
+{
     std::vector<std::uint64_t> children;
     for (unsigned i = 0; i < node.count(); ++i) {
         const Pointer child = node.child(i);
@@ -42,7 +46,8 @@ void MapCursor::prefetch_children(const NodeView& node) {
     environment_.reader.prefetch(children);
 }
 
-void MapCursor::expand() {
+void MapCursor::expand()
+{
     const Pointer pointer = pointer_;
     NodePlace place = place_;
     // A node that was opened in this walk before would make a broken tree endless; it is reported
@@ -70,7 +75,8 @@ void MapCursor::expand() {
     advance();
 }
 
-void MapCursor::skip() {
+void MapCursor::skip()
+{
     if (at_ == At::node) {
         const auto known = environment_.ranges.find(pointer_.block);
         if (known != environment_.ranges.end() && known->second.end != 0) {
@@ -90,7 +96,8 @@ void MapCursor::skip() {
     advance();
 }
 
-void MapCursor::consume(std::uint64_t blocks) {
+void MapCursor::consume(std::uint64_t blocks)
+{
     if (blocks >= piece_.length) {
         advance();
         return;
@@ -102,7 +109,8 @@ void MapCursor::consume(std::uint64_t blocks) {
     }
 }
 
-void MapCursor::leave_frame() {
+void MapCursor::leave_frame()
+{
     const Frame& frame = stack_.back();
     const SubtreeRange range = frame.range;
     // The first walk of a node is its owner's and sees all of it.
@@ -113,7 +121,8 @@ void MapCursor::leave_frame() {
     }
 }
 
-void MapCursor::advance() {
+void MapCursor::advance()
+{
     while (!stack_.empty()) {
         Frame& frame = stack_.back();
         if (frame.next == frame.node.count()) {
@@ -146,7 +155,8 @@ void MapCursor::advance() {
     at_ = At::end;
 }
 
-std::string MapCursor::judge_item(const layout::MapItem& item) const {
+std::string MapCursor::judge_item(const layout::MapItem& item) const
+{
     const std::uint64_t lba = item.lba;
     const std::uint64_t block = item.block;
     const std::uint64_t length = item.length;
@@ -176,7 +186,8 @@ std::string MapCursor::judge_item(const layout::MapItem& item) const {
     }
 }
 
-bool MapCursor::take_item(const NodeView& leaf, unsigned index) {
+bool MapCursor::take_item(const NodeView& leaf, unsigned index)
+{
     const auto item = leaf.item<layout::MapItem>(index);
     const std::string problem = judge_item(item);
     const std::uint64_t lba = item.lba;

@@ -23,7 +23,8 @@ struct MapPiece {
     std::uint32_t detail = 0;
 
     std::uint64_t end() const { return lba + length; }
-    bool same_content(const MapPiece& other) const {
+    bool same_content(const MapPiece& other) const
+    {
         return kind == other.kind && block == other.block && birth == other.birth &&
                (kind == layout::MapKind::data || detail == other.detail);
     }
@@ -43,7 +44,7 @@ struct ExpandedNode {
 };
 
 class MapCursor {
-  public:
+public:
     struct Environment {
         Image& image;
         NodeReader& reader;
@@ -73,7 +74,7 @@ class MapCursor {
     const std::vector<ExpandedNode>& expanded() const { return expanded_; }
     bool complete() const { return complete_; }  // false: something could not be read
 
-  private:
+private:
     struct Frame {
         NodeView node;
         NodePlace place;

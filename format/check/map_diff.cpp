@@ -9,18 +9,22 @@ namespace {
 using At = MapCursor::At;
 
 class Diff {
-  public:
+public:
     Diff(MapCursor& parent, MapCursor& child, const MapDiffEvents& events)
-        : parent_(parent), child_(child), events_(events) {}
+        : parent_(parent), child_(child), events_(events)
+    {
+    }
 
-    void run() {
+    void run()
+    {
         while (parent_.at() != At::end || child_.at() != At::end) {
             step();
         }
     }
 
-  private:
-    void step() {
+private:
+    void step()
+    {
         const bool parent_node = parent_.at() == At::node;
         const bool child_node = child_.at() == At::node;
         if (parent_node && child_node) {
@@ -34,7 +38,8 @@ class Diff {
         }
     }
 
-    void step_nodes() {
+    void step_nodes()
+    {
         if (parent_.pointer() == child_.pointer()) {
             parent_.skip();
             child_.skip();
@@ -52,7 +57,8 @@ class Diff {
     // A node on one side; a piece or the end on the other. A piece that lies before all keys of the
     // node is on one side only; else the node must be opened.
     static void step_node_and_piece(MapCursor& node, MapCursor& other,
-                                    const std::function<void(const MapPiece&)>& only_there) {
+                                    const std::function<void(const MapPiece&)>& only_there)
+    {
         if (other.at() == At::piece && other.piece().end() <= node.low()) {
             only_there(other.piece());
             other.skip();
@@ -61,15 +67,16 @@ class Diff {
         }
     }
 
-    void pass(MapCursor& side, std::uint64_t blocks,
-              const std::function<void(const MapPiece&)>& to) {
+    void pass(MapCursor& side, std::uint64_t blocks, const std::function<void(const MapPiece&)>& to)
+    {
         MapPiece piece = side.piece();
         piece.length = std::min(piece.length, blocks);
         to(piece);
         side.consume(blocks);
     }
 
-    void step_pieces() {
+    void step_pieces()
+    {
         if (child_.at() == At::end) {
             pass(parent_, UINT64_MAX, events_.only_in_parent);
             return;
@@ -106,13 +113,15 @@ class Diff {
     const MapDiffEvents& events_;
 };
 
-bool by_block(const ExpandedNode& a, const ExpandedNode& b) {
+bool by_block(const ExpandedNode& a, const ExpandedNode& b)
+{
     return a.pointer.block < b.pointer.block;
 }
 
 }  // namespace
 
-MapDiffNodes diff_maps(MapCursor& parent, MapCursor& child, const MapDiffEvents& events) {
+MapDiffNodes diff_maps(MapCursor& parent, MapCursor& child, const MapDiffEvents& events)
+{
     Diff(parent, child, events).run();
 
     // The same node may have been opened on both sides where the shapes of the trees differ.

@@ -12,7 +12,8 @@ namespace {
 // 8 MiB: enough for the upper levels of the two maps that are compared, and for a batch of leaves.
 constexpr std::size_t kCachedNodes = 2048;
 
-Key read_key(const std::byte* from, unsigned words) {
+Key read_key(const std::byte* from, unsigned words)
+{
     Key key{};
     for (unsigned i = 0; i < words; ++i) {
         key[i] = copy_out<Le64>(from + i * sizeof(Le64));
@@ -32,32 +33,35 @@ constexpr std::array<TreeShape, 7> kShapes = {{
 
 }  // namespace
 
-const TreeShape& shape_of(layout::TreeKind kind) {
+const TreeShape& shape_of(layout::TreeKind kind)
+{
     return kShapes.at(static_cast<std::size_t>(kind) - 1);
 }
 
-Pointer decode(const layout::NodePointer& pointer) {
+Pointer decode(const layout::NodePointer& pointer)
+{
     return {pointer.block, pointer.mirror, pointer.birth, pointer.checksum};
 }
 
 NodeView::NodeView(std::shared_ptr<const Block> block, const TreeShape& shape)
-    : block_(std::move(block)), shape_(&shape) {
+    : block_(std::move(block)), shape_(&shape)
+{
     const auto header = copy_out<layout::NodeHeader>(block_->bytes.data());
     level_ = header.level;
     count_ = header.count;
     stride_ = level_ == 0 ? shape.item_bytes : shape.inner_bytes();
 }
 
-Key NodeView::key(unsigned index) const {
-    return read_key(at(index), shape_->key_words);
-}
+Key NodeView::key(unsigned index) const { return read_key(at(index), shape_->key_words); }
 
-Pointer NodeView::child(unsigned index) const {
+Pointer NodeView::child(unsigned index) const
+{
     return decode(copy_out<layout::NodePointer>(at(index) + shape_->key_words * sizeof(Le64)));
 }
 
 std::string NodeReader::judge(const Block& block, const Pointer& pointer,
-                              const NodePlace& place) const {
+                              const NodePlace& place) const
+{
     const auto header = copy_out<layout::NodeHeader>(block.bytes.data());
     const TreeShape& shape = *place.shape;
     if (header.magic != layout::kNodeMagic) {
@@ -111,7 +115,8 @@ std::string NodeReader::judge(const Block& block, const Pointer& pointer,
     return {};
 }
 
-std::shared_ptr<const Block> NodeReader::load(std::uint64_t block, std::string& problem) {
+std::shared_ptr<const Block> NodeReader::load(std::uint64_t block, std::string& problem)
+{
     if (block < image_.fixed_blocks() || block >= image_.image_blocks()) {
         problem = fmt::format("block {} is not a place for a node", block);
         return nullptr;
@@ -129,7 +134,8 @@ std::shared_ptr<const Block> NodeReader::load(std::uint64_t block, std::string& 
     return bytes;
 }
 
-void NodeReader::remember(std::uint64_t block, std::shared_ptr<const Block> bytes) {
+void NodeReader::remember(std::uint64_t block, std::shared_ptr<const Block> bytes)
+{
     if (!cache_.emplace(block, std::move(bytes)).second) {
         return;
     }
@@ -140,7 +146,8 @@ void NodeReader::remember(std::uint64_t block, std::shared_ptr<const Block> byte
     }
 }
 
-void NodeReader::prefetch(std::span<const std::uint64_t> blocks) {
+void NodeReader::prefetch(std::span<const std::uint64_t> blocks)
+{
     std::vector<std::shared_ptr<Block>> bytes;
     std::vector<std::uint64_t> places;
     for (const std::uint64_t block : blocks) {
@@ -171,7 +178,8 @@ void NodeReader::prefetch(std::span<const std::uint64_t> blocks) {
     }
 }
 
-NodeRead NodeReader::read(const Pointer& pointer, const NodePlace& place, bool both) {
+NodeRead NodeReader::read(const Pointer& pointer, const NodePlace& place, bool both)
+{
     NodeRead result;
     std::shared_ptr<const Block> primary = load(pointer.block, result.problem);
     if (primary != nullptr) {

@@ -51,7 +51,7 @@ struct NodePlace {
 };
 
 class NodeView {
-  public:
+public:
     NodeView(std::shared_ptr<const Block> block, const TreeShape& shape);
 
     unsigned level() const { return level_; }
@@ -64,8 +64,9 @@ class NodeView {
         return copy_out<Item>(at(index));
     }
 
-  private:
-    const std::byte* at(unsigned index) const {
+private:
+    const std::byte* at(unsigned index) const
+    {
         return block_->bytes.data() + sizeof(layout::NodeHeader) + index * stride_;
     }
 
@@ -83,7 +84,7 @@ struct NodeRead {
 };
 
 class NodeReader {
-  public:
+public:
     explicit NodeReader(Image& image) : image_(image) {}
 
     // Reads the node; the mirror is read when the primary is damaged or `both` is set.
@@ -97,7 +98,7 @@ class NodeReader {
     // What is wrong with the bytes as the node that a pointer names; empty: nothing.
     std::string judge(const Block& block, const Pointer& pointer, const NodePlace& place) const;
 
-  private:
+private:
     std::shared_ptr<const Block> load(std::uint64_t block, std::string& problem);
     void remember(std::uint64_t block, std::shared_ptr<const Block> bytes);
 

@@ -9,11 +9,13 @@
 namespace coppice::checker {
 
 class Findings {
-  public:
-    Findings(const CheckOptions& options, CheckReport& report)
-        : options_(options), report_(report) {}
+public:
+    Findings(const CheckOptions& options, CheckReport& report) : options_(options), report_(report)
+    {
+    }
 
-    void add(Finding finding) {
+    void add(Finding finding)
+    {
         std::uint64_t& count = counter(finding.severity);
         ++count;
         // A broken image may have millions; the first ones tell the story, all are counted.
@@ -26,7 +28,8 @@ class Findings {
         report_.findings.push_back(std::move(finding));
     }
 
-    void progress(std::string_view phase, std::uint64_t done, std::uint64_t total) {
+    void progress(std::string_view phase, std::uint64_t done, std::uint64_t total)
+    {
         if (options_.on_progress) {
             options_.on_progress({phase, done, total});
         }
@@ -37,8 +40,9 @@ class Findings {
     CheckReport& report() { return report_; }
     const CheckOptions& options() const { return options_; }
 
-  private:
-    std::uint64_t& counter(Severity severity) {
+private:
+    std::uint64_t& counter(Severity severity)
+    {
         switch (severity) {
         case Severity::leak: return report_.leaks;
         case Severity::repairable: return report_.repairables;

@@ -19,7 +19,8 @@ struct Step {
 }  // namespace
 
 void SpaceCount::add(std::uint64_t block, std::uint64_t length, std::uint32_t data,
-                     std::uint32_t nodes) {
+                     std::uint32_t nodes)
+{
     if (!pending_.empty()) {
         // Data is mostly written in a row: what continues the last entry is joined at once.
         UsedSegment& last = pending_.back();
@@ -34,19 +35,22 @@ void SpaceCount::add(std::uint64_t block, std::uint64_t length, std::uint32_t da
     }
 }
 
-std::span<const UsedSegment> SpaceCount::segments() {
+std::span<const UsedSegment> SpaceCount::segments()
+{
     merge();
     return merged_;
 }
 
-std::span<const UsedSegment>::iterator SpaceCount::find(std::uint64_t block) {
+std::span<const UsedSegment>::iterator SpaceCount::find(std::uint64_t block)
+{
     const std::span<const UsedSegment> all = segments();
     return std::upper_bound(
         all.begin(), all.end(), block,
         [](std::uint64_t value, const UsedSegment& segment) { return value < segment.end; });
 }
 
-void SpaceCount::merge() {
+void SpaceCount::merge()
+{
     if (pending_.empty()) {
         return;
     }

@@ -21,8 +21,9 @@ struct UsedSegment {
 };
 
 class SpaceCount {
-  public:
-    void add_data(std::uint64_t block, std::uint64_t length, std::uint32_t times = 1) {
+public:
+    void add_data(std::uint64_t block, std::uint64_t length, std::uint32_t times = 1)
+    {
         add(block, length, times, 0);
     }
     void add_node(std::uint64_t block) { add(block, 1, 0, 1); }
@@ -33,7 +34,7 @@ class SpaceCount {
     // The first segment that ends behind `block`; the end of `segments()` if there is none.
     std::span<const UsedSegment>::iterator find(std::uint64_t block);
 
-  private:
+private:
     void add(std::uint64_t block, std::uint64_t length, std::uint32_t data, std::uint32_t nodes);
     void merge();
 

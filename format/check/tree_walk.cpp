@@ -6,7 +6,8 @@ namespace coppice::checker {
 
 namespace {
 
-std::string key_text(const Key& key, unsigned words) {
+std::string key_text(const Key& key, unsigned words)
+{
     switch (words) {
     case 1: return fmt::format("{}", key[0]);
     case 2: return fmt::format("({}, {})", key[0], key[1]);
@@ -16,7 +17,8 @@ std::string key_text(const Key& key, unsigned words) {
 
 }  // namespace
 
-std::string range_text(const TreeName& name, const NodePlace& place) {
+std::string range_text(const TreeName& name, const NodePlace& place)
+{
     if (place.shape->kind == layout::TreeKind::map) {
         if (place.high) {
             return fmt::format("lba {} to {} of {}", place.low[0], (*place.high)[0] - 1,
@@ -34,7 +36,8 @@ std::string range_text(const TreeName& name, const NodePlace& place) {
 
 Finding node_finding(Severity severity, FindingKind kind, const TreeName& name,
                      const Pointer& pointer, const NodePlace& place, std::string_view what,
-                     std::string_view consequence) {
+                     std::string_view consequence)
+{
     Finding finding{.severity = severity,
                     .kind = kind,
                     .text = fmt::format("{}: node in block {}: {}; {} {}", name.tree, pointer.block,
@@ -51,7 +54,8 @@ Finding node_finding(Severity severity, FindingKind kind, const TreeName& name,
     return finding;
 }
 
-std::uint32_t NodeRegistry::name_index(const std::string& tree) {
+std::uint32_t NodeRegistry::name_index(const std::string& tree)
+{
     const auto [place, added] =
         name_indices_.emplace(tree, static_cast<std::uint32_t>(names_.size()));
     if (added) {
@@ -61,7 +65,8 @@ std::uint32_t NodeRegistry::name_index(const std::string& tree) {
 }
 
 bool NodeRegistry::claim_block(std::uint64_t block, std::uint32_t owner, const Pointer& pointer,
-                               const TreeName& name, const NodePlace& place) {
+                               const TreeName& name, const NodePlace& place)
+{
     const auto [entry, added] = owners_.emplace(block, owner);
     if (!added) {
         findings_.add(node_finding(
@@ -74,7 +79,8 @@ bool NodeRegistry::claim_block(std::uint64_t block, std::uint32_t owner, const P
     return true;
 }
 
-bool NodeRegistry::claim(const Pointer& pointer, const TreeName& name, const NodePlace& place) {
+bool NodeRegistry::claim(const Pointer& pointer, const TreeName& name, const NodePlace& place)
+{
     const std::uint32_t owner = name_index(name.tree);
     if (!claim_block(pointer.block, owner, pointer, name, place)) {
         return false;
@@ -86,7 +92,8 @@ bool NodeRegistry::claim(const Pointer& pointer, const TreeName& name, const Nod
 }
 
 bool report_read(const NodeRead& read, const TreeName& name, const Pointer& pointer,
-                 const NodePlace& place, Findings& findings) {
+                 const NodePlace& place, Findings& findings)
+{
     if (!read.node) {
         std::string what = read.problem;
         if (pointer.mirror != 0) {
@@ -110,7 +117,8 @@ bool report_read(const NodeRead& read, const TreeName& name, const Pointer& poin
     return true;
 }
 
-bool TreeWalk::enter(const TreeName& name, const Pointer& pointer, const NodePlace& place) {
+bool TreeWalk::enter(const TreeName& name, const Pointer& pointer, const NodePlace& place)
+{
     const bool possible =
         pointer.block >= image_.fixed_blocks() && pointer.block < image_.image_blocks();
     if (possible && !registry_.claim(pointer, name, place)) {
@@ -133,7 +141,8 @@ bool TreeWalk::enter(const TreeName& name, const Pointer& pointer, const NodePla
     return true;
 }
 
-bool TreeWalk::walk(const TreeName& name, const Pointer& root, const OnItem& on_item) {
+bool TreeWalk::walk(const TreeName& name, const Pointer& root, const OnItem& on_item)
+{
     if (root.block == 0) {
         return true;
     }

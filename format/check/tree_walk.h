@@ -31,7 +31,7 @@ Finding node_finding(Severity severity, FindingKind kind, const TreeName& name,
 // Every node of the image once: who has it. The second owner of a node is a finding; so walks of
 // broken trees end, and no subtree is counted twice.
 class NodeRegistry {
-  public:
+public:
     NodeRegistry(SpaceCount& space, Findings& findings) : space_(space), findings_(findings) {}
 
     // False: the node already belongs to a tree.
@@ -41,7 +41,7 @@ class NodeRegistry {
     // Names are kept once for each tree.
     std::uint32_t name_index(const std::string& tree);
 
-  private:
+private:
     bool claim_block(std::uint64_t block, std::uint32_t owner, const Pointer& pointer,
                      const TreeName& name, const NodePlace& place);
 
@@ -57,16 +57,18 @@ bool report_read(const NodeRead& read, const TreeName& name, const Pointer& poin
                  const NodePlace& place, Findings& findings);
 
 class TreeWalk {
-  public:
+public:
     TreeWalk(Image& image, NodeReader& reader, NodeRegistry& registry, Findings& findings)
-        : image_(image), reader_(reader), registry_(registry), findings_(findings) {}
+        : image_(image), reader_(reader), registry_(registry), findings_(findings)
+    {
+    }
 
     using OnItem = std::function<void(const NodeView& leaf, unsigned index)>;
 
     // Visits all items in ascending order of keys. False: something below could not be read.
     bool walk(const TreeName& name, const Pointer& root, const OnItem& on_item);
 
-  private:
+private:
     struct Frame {
         NodeView node;
         NodePlace place;

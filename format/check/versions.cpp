@@ -7,7 +7,8 @@ namespace coppice::checker {
 namespace {
 
 Finding item_finding(FindingKind kind, const TreeName& name, const MapPiece& piece,
-                     std::string text) {
+                     std::string text)
+{
     return {.severity = Severity::corruption,
             .kind = kind,
             .text =
@@ -20,7 +21,8 @@ Finding item_finding(FindingKind kind, const TreeName& name, const MapPiece& pie
             .lba_blocks = piece.length};
 }
 
-std::string_view kind_text(layout::DeadKind kind) {
+std::string_view kind_text(layout::DeadKind kind)
+{
     switch (kind) {
     case layout::DeadKind::data: return "data";
     case layout::DeadKind::node: return "node";
@@ -31,14 +33,16 @@ std::string_view kind_text(layout::DeadKind kind) {
 
 }  // namespace
 
-TreeName Versions::tree_name(const VersionState& version) const {
+TreeName Versions::tree_name(const VersionState& version) const
+{
     return {.shape = &shape_of(layout::TreeKind::map),
             .tree = fmt::format("map of {}", version.name),
             .volume = version.name,
             .lba_end = version.lba_end};
 }
 
-bool Versions::run(bool lists_complete) {
+bool Versions::run(bool lists_complete)
+{
     std::uint64_t done = 0;
     for (const std::uint32_t id : catalog_.order()) {
         findings_.progress("maps", done++, catalog_.order().size());
@@ -52,7 +56,8 @@ bool Versions::run(bool lists_complete) {
 
 MapDiffNodes Versions::compare_with_parent(const VersionState& version, const TreeName& name,
                                            const MapDiffEvents& events, Findings* findings,
-                                           bool& complete) {
+                                           bool& complete)
+{
     const VersionState* parent = catalog_.version(version.effective_parent);
     const std::uint64_t parent_sequence = catalog_.parent_sequence(version);
     const TreeName parent_name =
@@ -68,7 +73,8 @@ MapDiffNodes Versions::compare_with_parent(const VersionState& version, const Tr
     return nodes;
 }
 
-void Versions::walk_version(std::uint32_t id, const VersionState& version, bool lists_complete) {
+void Versions::walk_version(std::uint32_t id, const VersionState& version, bool lists_complete)
+{
     const TreeName name = tree_name(version);
     Account account;
     const MapDiffEvents events{
@@ -107,7 +113,8 @@ void Versions::walk_version(std::uint32_t id, const VersionState& version, bool 
 }
 
 void Versions::take_new(const VersionState& version, const TreeName& name, const MapPiece& piece,
-                        Account& account) {
+                        Account& account)
+{
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     if (piece.birth <= shared_up_to) {
         findings_.add(item_finding(
@@ -125,7 +132,8 @@ void Versions::take_new(const VersionState& version, const TreeName& name, const
 }
 
 void Versions::take_reference(const VersionState& version, const TreeName& name,
-                              const MapPiece& piece) {
+                              const MapPiece& piece)
+{
     const VersionState* target = catalog_.version(piece.detail);
     if (target == nullptr || target->head()) {
         findings_.add(item_finding(
@@ -146,7 +154,8 @@ void Versions::take_reference(const VersionState& version, const TreeName& name,
     }
 }
 
-void Versions::take_dead(const MapPiece& piece, Account& account) {
+void Versions::take_dead(const MapPiece& piece, Account& account)
+{
     if (piece.kind == layout::MapKind::data) {
         account.data_died += piece.length;
         account.died.push_back({piece.birth, piece.block, piece.length, layout::DeadKind::data});
@@ -157,7 +166,8 @@ void Versions::take_dead(const MapPiece& piece, Account& account) {
 }
 
 void Versions::check_shared(const VersionState& version, const TreeName& name,
-                            const MapPiece& piece) {
+                            const MapPiece& piece)
+{
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     if (piece.birth > shared_up_to) {
         findings_.add(item_finding(
@@ -168,7 +178,8 @@ void Versions::check_shared(const VersionState& version, const TreeName& name,
 }
 
 void Versions::take_nodes(const VersionState& version, const TreeName& name,
-                          const MapDiffNodes& nodes, Account& account) {
+                          const MapDiffNodes& nodes, Account& account)
+{
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     for (const ExpandedNode& node : nodes.only_in_child) {
         if (node.pointer.block < image_.fixed_blocks() ||
@@ -209,7 +220,8 @@ void Versions::take_nodes(const VersionState& version, const TreeName& name,
     }
 }
 
-void Versions::check_dead(const VersionState& version, const Account& account) {
+void Versions::check_dead(const VersionState& version, const Account& account)
+{
     const std::uint64_t shared_up_to = catalog_.parent_sequence(version);
     std::vector<DeadRecord> recorded;
     for (const std::uint64_t list : version.effective_lists) {
@@ -246,7 +258,8 @@ void Versions::check_dead(const VersionState& version, const Account& account) {
     }
 }
 
-void Versions::take_pending_drops(const VersionState& version) {
+void Versions::take_pending_drops(const VersionState& version)
+{
     if (version.effective_parent == version.record.parent) {
         return;
     }
@@ -271,7 +284,8 @@ void Versions::take_pending_drops(const VersionState& version) {
     }
 }
 
-void Versions::check_held() {
+void Versions::check_held()
+{
     for (const auto& [id, version] : catalog_.versions()) {
         const auto found = held_.find(id);
         const std::uint64_t held = found == held_.end() ? 0 : found->second;
@@ -291,7 +305,8 @@ void Versions::check_held() {
     }
 }
 
-void Versions::visit_owned_data(const OnOwned& on_owned) {
+void Versions::visit_owned_data(const OnOwned& on_owned)
+{
     for (const std::uint32_t id : catalog_.order()) {
         const VersionState& version = *catalog_.version(id);
         const TreeName name = tree_name(version);

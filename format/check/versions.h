@@ -15,7 +15,7 @@
 namespace coppice::checker {
 
 class Versions {
-  public:
+public:
     Versions(Image& image, NodeReader& reader, NodeRegistry& registry, SpaceCount& space,
              const Catalog& catalog, const DeadLists& dead, Findings& findings)
         : image_(image),
@@ -24,7 +24,9 @@ class Versions {
           space_(space),
           catalog_(catalog),
           dead_(dead),
-          findings_(findings) {}
+          findings_(findings)
+    {
+    }
 
     // Walks all maps, counts their space and checks them. `lists_complete`: the dead tree was read
     // as a whole. False: part of a map could not be read.
@@ -34,7 +36,7 @@ class Versions {
     using OnOwned = std::function<void(const VersionState& version, const MapPiece& piece)>;
     void visit_owned_data(const OnOwned& on_owned);
 
-  private:
+private:
     struct Walked {
         bool complete = true;  // map and dead lists can be compared with those of children
         std::uint64_t mapped_blocks = 0;

@@ -34,7 +34,7 @@ struct IoRequest {
 
     Kind kind = Kind::read;
     std::uint64_t offset_bytes = 0;
-    std::uint64_t length_bytes = 0;   // sum of the buffers for reads and writes
+    std::uint64_t length_bytes = 0;  // sum of the buffers for reads and writes
     std::span<const iovec> buffers{};
 
     // Filled in when it has completed: 0, or a negative errno.

@@ -60,10 +60,7 @@ Fiber::Fiber(std::size_t stack_bytes, std::function<void()> entry)
                                           state_->mapping_bytes - page, &State::enter);
 }
 
-Fiber::~Fiber()
-{
-    ::munmap(state_->mapping, state_->mapping_bytes);
-}
+Fiber::~Fiber() { ::munmap(state_->mapping, state_->mapping_bytes); }
 
 void Fiber::resume()
 {
@@ -83,8 +80,7 @@ void Fiber::leave()
 {
     State& state = *state_;
 #if defined(COPPICE_SANITIZE)
-    __sanitizer_start_switch_fiber(&state.own_fake_stack, state.caller_bottom,
-                                   state.caller_bytes);
+    __sanitizer_start_switch_fiber(&state.own_fake_stack, state.caller_bottom, state.caller_bytes);
 #endif
     const context::transfer_t back = context::jump_fcontext(state.caller, &state);
     state.caller = back.fctx;

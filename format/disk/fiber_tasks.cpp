@@ -52,10 +52,7 @@ FiberTasks::FiberTasks(const FiberTaskOptions& options)
 {
 }
 
-FiberTasks::~FiberTasks()
-{
-    CHECK(running_ == nullptr);
-}
+FiberTasks::~FiberTasks() { CHECK(running_ == nullptr); }
 
 FiberTasks::FiberTask* FiberTasks::take_idle_task()
 {
@@ -103,10 +100,7 @@ Task* FiberTasks::current()
     return reinterpret_cast<Task*>(running_);
 }
 
-void FiberTasks::give_way()
-{
-    running_->fiber->leave();
-}
+void FiberTasks::give_way() { running_->fiber->leave(); }
 
 void FiberTasks::suspend()
 {
@@ -250,8 +244,7 @@ bool FiberTasks::wait_for_work(std::uint64_t limit_ns)
             }
         }
         run_due_timers();
-        if (runnable_.empty() && now_ns() >= limit_ns &&
-            (poller_ == nullptr || !poller_->busy())) {
+        if (runnable_.empty() && now_ns() >= limit_ns && (poller_ == nullptr || !poller_->busy())) {
             return false;
         }
     }

@@ -32,7 +32,7 @@ constexpr std::array<int, 2> kUnshared = {kWrite, kResize};
 
 struct flock lock_of(short type, off_t byte)
 {
-    struct flock lock{};
+    struct flock lock {};
     lock.l_type = type;
     lock.l_whence = SEEK_SET;
     lock.l_start = byte;
@@ -104,10 +104,7 @@ FileDisk::FileDisk(Tasks& tasks, std::string path, int descriptor, bool read_onl
 {
 }
 
-FileDisk::~FileDisk()
-{
-    ::close(descriptor_);
-}
+FileDisk::~FileDisk() { ::close(descriptor_); }
 
 Result<std::unique_ptr<FileDisk>> FileDisk::open(Tasks& tasks, const std::string& path,
                                                  const FileDiskOptions& options)
@@ -127,16 +124,16 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(Tasks& tasks, const std::string
         const char* hint = error == EINVAL && options.direct
                                ? " (its file system may not support direct access)"
                                : "";
-        return fail(open_error_code(error), fmt::format("cannot {} {}: {}{}",
-                                                        creates ? "create" : "open", path,
-                                                        std::strerror(error), hint));
+        return fail(open_error_code(error),
+                    fmt::format("cannot {} {}: {}{}", creates ? "create" : "open", path,
+                                std::strerror(error), hint));
     }
     std::unique_ptr<FileDisk> disk(new FileDisk(tasks, path, descriptor, options.read_only));
 
-    struct stat status{};
+    struct stat status {};
     if (::fstat(descriptor, &status) != 0) {
-        return fail(ErrorCode::io, fmt::format("cannot look at {}: {}", path,
-                                               std::strerror(errno)));
+        return fail(ErrorCode::io,
+                    fmt::format("cannot look at {}: {}", path, std::strerror(errno)));
     }
     if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
         return fail(ErrorCode::io,
@@ -146,9 +143,9 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(Tasks& tasks, const std::string
     if (!(options.read_only && options.force_share)) {
         const int error = lock_like_qemu(descriptor, options.read_only);
         if (error == EAGAIN || error == EACCES) {
-            return fail(ErrorCode::in_use,
-                        fmt::format("{} is in use by another process (QEMU or a Coppice tool)",
-                                    path));
+            return fail(
+                ErrorCode::in_use,
+                fmt::format("{} is in use by another process (QEMU or a Coppice tool)", path));
         }
         // Some network file systems have no such locks; there nobody can lock, QEMU included.
         if (error != 0 && error != EINVAL && error != ENOLCK && error != EOPNOTSUPP) {
@@ -159,8 +156,7 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(Tasks& tasks, const std::string
     // Only now that nobody else has it: what a user overwrites must not be pulled from under QEMU.
     if (options.mode == FileDiskOptions::Mode::create && !disk->fixed_length_ &&
         ::ftruncate(descriptor, 0) != 0) {
-        return fail(ErrorCode::io,
-                    fmt::format("cannot empty {}: {}", path, std::strerror(errno)));
+        return fail(ErrorCode::io, fmt::format("cannot empty {}: {}", path, std::strerror(errno)));
     }
     return disk;
 }
@@ -169,8 +165,8 @@ Result<std::uint64_t> FileDisk::size_bytes()
 {
     const off_t end = ::lseek(descriptor_, 0, SEEK_END);
     if (end < 0) {
-        return fail(ErrorCode::io, fmt::format("cannot find the length of {}: {}", path_,
-                                               std::strerror(errno)));
+        return fail(ErrorCode::io,
+                    fmt::format("cannot find the length of {}: {}", path_, std::strerror(errno)));
     }
     return static_cast<std::uint64_t>(end);
 }
@@ -239,8 +235,8 @@ int FileDisk::perform(const IoRequest& request)
         result = ::fallocate(descriptor_, 0, offset, length);
         break;
     case Kind::discard:
-        result = ::fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                             length);
+        result =
+            ::fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
         break;
     case Kind::sync: result = read_only_ ? 0 : ::fdatasync(descriptor_); break;
     case Kind::truncate:

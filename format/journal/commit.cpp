@@ -50,8 +50,8 @@ std::uint32_t JournalOperation::checksum(std::uint64_t index) const
 
 std::uint64_t commit_blocks(std::uint64_t operations, std::uint64_t payload_bytes)
 {
-    const std::uint64_t bytes = sizeof(layout::CommitHeader) +
-                                operations * sizeof(layout::OperationRecord) + payload_bytes;
+    const std::uint64_t bytes =
+        sizeof(layout::CommitHeader) + operations * sizeof(layout::OperationRecord) + payload_bytes;
     return divide_up(bytes, kJournalBodyBytes);
 }
 

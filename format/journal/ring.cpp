@@ -31,9 +31,9 @@ Status Ring::write(std::span<const JournalOperation> operations, Generation gene
     CHECK(count < free_blocks() || !obeys(Rule::ring_tail_kept));
 
     const std::uint64_t first = std::min(count, blocks_ - head_.block);
-    std::array<iovec, 2> buffers{{{blocks.data(), first * kBlockBytes},
-                                  {blocks.data() + first * kBlockBytes,
-                                   (count - first) * kBlockBytes}}};
+    std::array<iovec, 2> buffers{
+        {{blocks.data(), first * kBlockBytes},
+         {blocks.data() + first * kBlockBytes, (count - first) * kBlockBytes}}};
     std::array<IoRequest, 2> requests{};
     for (std::size_t i = 0; i < 2; ++i) {
         requests[i].kind = IoRequest::Kind::write;

@@ -9,9 +9,9 @@ namespace coppice {
 
 // A place in the journal: the next commit's number and block, and the chain up to there.
 struct JournalPosition {
-    CommitNo commit;             // number of the commit that begins here
-    std::uint64_t block = 0;     // relative to the start of the ring
-    std::uint64_t chain = 0;     // checksum of the journal block before it
+    CommitNo commit;          // number of the commit that begins here
+    std::uint64_t block = 0;  // relative to the start of the ring
+    std::uint64_t chain = 0;  // checksum of the journal block before it
 };
 
 class Ring {

@@ -80,8 +80,7 @@ private:
             return pass_on(decoded);
         }
         result_.synced = std::max(result_.synced, CommitNo(first->synced));
-        position_ = {position_.commit + 1, (position_.block + first->count) % start_.blocks,
-                     chain};
+        position_ = {position_.commit + 1, (position_.block + first->count) % start_.blocks, chain};
         result_.commits.push_back({std::move(*decoded), position_});
         return true;
     }

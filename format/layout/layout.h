@@ -53,17 +53,17 @@ struct ImageHeader {
     Le64 checksum;  // metadata_checksum of bytes 8 .. 4095, seed 0
     std::array<std::uint8_t, 16> uuid;
     Le16 major_version;
-    Le16 minor_version;         // of the writer
-    Le16 oldest_minor_writer;   // lowest minor version that may write the image
-    Le16 block_shift;           // 12
+    Le16 minor_version;        // of the writer
+    Le16 oldest_minor_writer;  // lowest minor version that may write the image
+    Le16 block_shift;          // 12
     Le64 incompatible;
     Le64 read_only_compatible;
     Le64 compatible;
-    Le64 journal_start;         // blocks
+    Le64 journal_start;  // blocks
     Le64 journal_blocks;
-    Le64 superblock_near;       // block of slot 0; slot 1 follows
+    Le64 superblock_near;  // block of slot 0; slot 1 follows
     Le64 superblock_far;
-    Le64 fixed_blocks;          // blocks of the fixed region, from block 0
+    Le64 fixed_blocks;  // blocks of the fixed region, from block 0
     Le32 group_blocks;
     std::array<std::uint8_t, 4> reserved0;
     Le64 created_unix_ns;
@@ -103,10 +103,10 @@ struct Superblock {
     Le32 magic;
     Le16 major_version;
     Le16 minor_version;
-    Le64 generation;           // slot is generation % 2
-    Le64 sequence;             // operations up to and with this one are in the trees
+    Le64 generation;  // slot is generation % 2
+    Le64 sequence;    // operations up to and with this one are in the trees
     std::array<std::uint8_t, 16> uuid;
-    Le64 incompatible;         // repeated from the header, so that it can be restored
+    Le64 incompatible;  // repeated from the header, so that it can be restored
     Le64 read_only_compatible;
     Le64 compatible;
     Le64 journal_start;
@@ -114,17 +114,17 @@ struct Superblock {
     Le64 superblock_near;
     Le64 superblock_far;
     Le64 fixed_blocks;
-    Le64 image_blocks;         // end of the managed space; a multiple of the group size unless the
-                               // host file cannot grow
+    Le64 image_blocks;  // end of the managed space; a multiple of the group size unless the
+                        // host file cannot grow
     // Space at this generation: fixed + used + free = image_blocks.
     Le64 free_blocks;
-    Le64 data_blocks;          // used by data extents, each counted once
-    Le64 node_blocks;          // used by tree nodes and their mirrors
+    Le64 data_blocks;  // used by data extents, each counted once
+    Le64 node_blocks;  // used by tree nodes and their mirrors
     // Where replay starts.
-    Le64 journal_commit;       // number of the first commit that replay looks for
-    Le64 journal_position;     // its first block, relative to the start of the ring
-    Le64 journal_chain;        // `checksum` of the journal block before it (0 for the first ever)
-    Le64 journal_synced;       // last commit that a completed sync covers
+    Le64 journal_commit;    // number of the first commit that replay looks for
+    Le64 journal_position;  // its first block, relative to the start of the ring
+    Le64 journal_chain;     // `checksum` of the journal block before it (0 for the first ever)
+    Le64 journal_synced;    // last commit that a completed sync covers
     // Next numbers to give out.
     Le64 next_version;
     Le64 next_volume;
@@ -172,13 +172,13 @@ enum class TreeKind : std::uint8_t {
 struct NodeHeader {
     Le64 checksum;
     Le32 magic;
-    std::uint8_t kind;       // TreeKind
-    std::uint8_t level;      // 0: leaf
-    Le16 count;              // items in the node
-    Le64 block;              // own place; a mirror names its primary
+    std::uint8_t kind;   // TreeKind
+    std::uint8_t level;  // 0: leaf
+    Le16 count;          // items in the node
+    Le64 block;          // own place; a mirror names its primary
     Le64 birth;
-    Le64 generation;         // the superblock it was first written for
-    Le64 owner;              // volume that made it; 0 for the trees of the image
+    Le64 generation;  // the superblock it was first written for
+    Le64 owner;       // volume that made it; 0 for the trees of the image
     std::array<std::uint8_t, 16> reserved;
 };
 static_assert(sizeof(NodeHeader) == 64);
@@ -196,14 +196,14 @@ inline constexpr std::size_t kNodeBodyBytes = kBlockBytes - sizeof(NodeHeader);
 // an inner node may be lower than the lowest key below it.
 
 struct MapItem {
-    Le64 lba;              // key: first block in the volume
-    Le48 block;            // data: first block of the image; range reference: first lba there
-    std::uint8_t kind;     // MapKind
-    std::uint8_t flags;    // zero
-    Le64 birth;            // sequence of the operation that mapped it here
-    Le32 length;           // blocks, not 0
-    Le32 detail;           // data: placement; range reference: version; unwritable: 8-bit mask of
-                           // the 512-byte parts that are unwritable
+    Le64 lba;            // key: first block in the volume
+    Le48 block;          // data: first block of the image; range reference: first lba there
+    std::uint8_t kind;   // MapKind
+    std::uint8_t flags;  // zero
+    Le64 birth;          // sequence of the operation that mapped it here
+    Le32 length;         // blocks, not 0
+    Le32 detail;         // data: placement; range reference: version; unwritable: 8-bit mask of
+                         // the 512-byte parts that are unwritable
 };
 static_assert(sizeof(MapItem) == 32);
 static_assert(offsetof(MapItem, block) == 8);
@@ -268,7 +268,7 @@ inline constexpr std::uint8_t kGroupHoldsMetadata = 1;  // else data
 inline constexpr std::uint8_t kGroupUsesBitmaps = 2;    // else extents
 struct GroupInfo {
     Le32 free_blocks;
-    Le32 items;           // extents or bitmaps of the group
+    Le32 items;  // extents or bitmaps of the group
     std::uint8_t flags;
     std::array<std::uint8_t, 3> reserved;
     Le32 allocated_blocks;  // from the group's start: physically allocated in the host file
@@ -290,30 +290,30 @@ enum class CatalogKind : std::uint8_t { volume = 1, version = 2, list = 3 };
 
 inline constexpr std::size_t kCatalogValueBytes = 272;
 struct CatalogItem {
-    Le64 kind;  // key: CatalogKind
-    Le64 id;    // key
+    Le64 kind;                                           // key: CatalogKind
+    Le64 id;                                             // key
     std::array<std::uint8_t, kCatalogValueBytes> value;  // one of the three below, rest zero
 };
 static_assert(sizeof(CatalogItem) == 288);
 
-inline constexpr std::uint8_t kVolumeSnapshot = 1;   // read-only, made of `parent_volume`
+inline constexpr std::uint8_t kVolumeSnapshot = 1;  // read-only, made of `parent_volume`
 inline constexpr std::uint8_t kVolumeReadOnly = 2;
 inline constexpr std::uint8_t kVolumeGuestMade = 4;  // a guest made it and may manage it
 inline constexpr std::uint8_t kVolumeHasVmState = 8;
 struct VolumeRecord {
-    Le32 version;           // its head, or the snapshot's state
-    Le32 parent_volume;     // snapshot: of which volume; clone: of which snapshot; else 0
+    Le32 version;        // its head, or the snapshot's state
+    Le32 parent_volume;  // snapshot: of which volume; clone: of which snapshot; else 0
     std::uint8_t flags;
     std::uint8_t lba_shift;   // 9 or 12: the LBA size shown to guests
     std::uint8_t flush_mode;  // 0 durable, 1 ordered
     std::uint8_t reserved0;
-    Le32 consistency_group;   // 0: none
-    Le64 size_bytes;          // a multiple of 512
+    Le32 consistency_group;  // 0: none
+    Le64 size_bytes;         // a multiple of 512
     Le64 created_unix_ns;
     Le64 created_sequence;
     std::array<std::uint8_t, 16> nguid;
     std::array<std::uint8_t, 8> eui64;
-    Le64 vm_state_bytes;      // savevm: bytes of VM state, kept behind the end of the volume
+    Le64 vm_state_bytes;  // savevm: bytes of VM state, kept behind the end of the volume
     Le64 vm_clock_ns;
     Le64 icount;
     std::array<char, kNameBytes> name;
@@ -325,20 +325,20 @@ static_assert(offsetof(VolumeRecord, nguid) == 40);
 static_assert(offsetof(VolumeRecord, vm_state_bytes) == 64);
 static_assert(offsetof(VolumeRecord, name) == 88);
 
-inline constexpr std::uint8_t kVersionHead = 1;    // of a writable volume
-inline constexpr std::uint8_t kVersionHeld = 2;    // kept only by range references
-inline constexpr std::uint8_t kVersionRemoved = 4; // deleted; leaves when nothing needs it
+inline constexpr std::uint8_t kVersionHead = 1;     // of a writable volume
+inline constexpr std::uint8_t kVersionHeld = 2;     // kept only by range references
+inline constexpr std::uint8_t kVersionRemoved = 4;  // deleted; leaves when nothing needs it
 struct VersionRecord {
-    Le32 parent;           // the version it was made from; 0: none
-    Le32 volume;           // the volume or snapshot that shows it; 0: none
-    Le64 sequence;         // snapshot or held: its place in the order; head: 0
-    Le64 first_list;       // dead list: what `parent` has and this version has no more
-    Le64 held_blocks;      // blocks of range references that point here
+    Le32 parent;       // the version it was made from; 0: none
+    Le32 volume;       // the volume or snapshot that shows it; 0: none
+    Le64 sequence;     // snapshot or held: its place in the order; head: 0
+    Le64 first_list;   // dead list: what `parent` has and this version has no more
+    Le64 held_blocks;  // blocks of range references that point here
     std::uint8_t flags;
     std::uint8_t reference_depth;  // longest chain of range references in the map
     std::array<std::uint8_t, 6> reserved0;
     NodePointer map;
-    Le64 mapped_blocks;    // blocks with data
+    Le64 mapped_blocks;  // blocks with data
     std::array<std::uint8_t, 192> reserved;
 };
 static_assert(sizeof(VersionRecord) == kCatalogValueBytes);
@@ -348,8 +348,8 @@ static_assert(offsetof(VersionRecord, map) == 40);
 static_assert(offsetof(VersionRecord, mapped_blocks) == 72);
 
 struct ListRecord {
-    Le64 next;      // next dead list of the same version; 0: last
-    Le32 version;   // the version whose list it is
+    Le64 next;     // next dead list of the same version; 0: last
+    Le32 version;  // the version whose list it is
     std::array<std::uint8_t, 260> reserved;
 };
 static_assert(sizeof(ListRecord) == kCatalogValueBytes);
@@ -385,13 +385,13 @@ inline constexpr std::uint32_t kJournalMagic = 0x4C4A5043;  // "CPJL"
 struct JournalBlockHeader {
     Le64 checksum;
     Le32 magic;
-    Le32 index;        // of the block in its commit
-    Le32 count;        // blocks of the commit
+    Le32 index;  // of the block in its commit
+    Le32 count;  // blocks of the commit
     Le32 reserved;
     Le64 commit;
-    Le64 generation;   // newest durable superblock when it was written
-    Le64 previous;     // `checksum` of the journal block before it: a chain
-    Le64 synced;       // last commit that a completed sync covers
+    Le64 generation;  // newest durable superblock when it was written
+    Le64 previous;    // `checksum` of the journal block before it: a chain
+    Le64 synced;      // last commit that a completed sync covers
     Le64 reserved1;
 };
 static_assert(sizeof(JournalBlockHeader) == 64);
@@ -411,7 +411,7 @@ struct CommitHeader {
     Le64 last_sequence;
     std::uint8_t flags;
     std::array<std::uint8_t, 7> reserved0;
-    Le64 domains;   // reserved: the domains that the commit carries
+    Le64 domains;  // reserved: the domains that the commit carries
     std::array<std::uint8_t, 24> reserved;
 };
 static_assert(sizeof(CommitHeader) == 64);
@@ -438,17 +438,17 @@ struct OperationRecord {
     std::uint8_t type;
     std::uint8_t flags;
     Le16 placement;
-    Le32 volume;         // the domain
+    Le32 volume;  // the domain
     Le64 sequence;
     Le64 lba;
-    Le32 length;         // blocks
-    Le32 checksum;       // write: CRC32C of the first block
+    Le32 length;    // blocks
+    Le32 checksum;  // write: CRC32C of the first block
     Le64 block;
     Le64 source_lba;
     Le32 source_volume;
-    Le32 payload_offset; // from the start of the commit's payload
+    Le32 payload_offset;  // from the start of the commit's payload
     Le32 payload_bytes;
-    Le16 stream;         // 0: the volume's own domain
+    Le16 stream;  // 0: the volume's own domain
     Le16 reserved;
 };
 static_assert(sizeof(OperationRecord) == 64);

@@ -37,8 +37,8 @@ public:
     void write(VolumeId id, std::uint64_t first, const Stamps& stamps, bool fua = false)
     {
         Change change;
-        change.what = fmt::format("write of sectors {} + {} of volume {}", first, stamps.size(),
-                                  id.value);
+        change.what =
+            fmt::format("write of sectors {} + {} of volume {}", first, stamps.size(), id.value);
         change.durable = fua;
         change.patches = {{first, stamps}};
         perform(id, std::move(change), [&] {
@@ -52,8 +52,8 @@ public:
     void deallocate(VolumeId id, const std::vector<SectorRange>& ranges)
     {
         Change change;
-        change.what = fmt::format("deallocation of {} ranges of volume {}", ranges.size(),
-                                  id.value);
+        change.what =
+            fmt::format("deallocation of {} ranges of volume {}", ranges.size(), id.value);
         std::vector<Range> bytes;
         for (const SectorRange& range : ranges) {
             change.patches.push_back({range.first, Stamps(range.count, kZeroes)});
@@ -67,12 +67,13 @@ public:
         const Stamps& now = model_.find(from)->now;
         const auto begin = now.begin() + static_cast<std::ptrdiff_t>(range.first);
         Change change;
-        change.what = fmt::format("clone of volume {} to sector {} of volume {}", from.value,
-                                  first, to.value);
+        change.what = fmt::format("clone of volume {} to sector {} of volume {}", from.value, first,
+                                  to.value);
         change.patches = {{first, Stamps(begin, begin + static_cast<std::ptrdiff_t>(range.count))}};
         const CloneSource source{from, {range.first * kSectorBytes, range.count * kSectorBytes}};
-        perform(to, std::move(change),
-                [&] { return store_.clone(to, first * kSectorBytes, {&source, 1}); });
+        perform(to, std::move(change), [&] {
+            return store_.clone(to, first * kSectorBytes, {&source, 1});
+        });
     }
 
     void flush(VolumeId id)
@@ -186,26 +187,26 @@ void long_command_is_whole(const StoreKind& kind)
     constexpr std::uint64_t kBlocks = 6000;
     constexpr std::uint64_t kVolumeBytes = kBlocks * kBlockBytes;
     const SparseBytes image = fresh_image(kind, 1, kVolumeBytes);
-    const Recording recording = record(
-        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
-        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
-            Caller caller(store, model, clock);
-            for (std::uint64_t at = 0; at < kBlocks; at += 250) {
-                caller.write(kFirst, at * kBlockSectors,
-                             stamps_from(1 + at * kBlockSectors, 250 * kBlockSectors));
-            }
-            caller.checkpoint();
-            // Three commands of 3,000 operations each: a commit of an eighth of the ring ends
-            // within the third one.
-            for (const std::uint64_t odd : {0U, 0U, 1U}) {
-                std::vector<SectorRange> ranges;
-                for (std::uint64_t block = odd; block < kBlocks; block += 2) {
-                    ranges.push_back({block * kBlockSectors, kBlockSectors});
-                }
-                caller.deallocate(kFirst, ranges);
-            }
-            caller.flush(kFirst);
-        });
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   for (std::uint64_t at = 0; at < kBlocks; at += 250) {
+                       caller.write(kFirst, at * kBlockSectors,
+                                    stamps_from(1 + at * kBlockSectors, 250 * kBlockSectors));
+                   }
+                   caller.checkpoint();
+                   // Three commands of 3,000 operations each: a commit of an eighth of the ring
+                   // ends within the third one.
+                   for (const std::uint64_t odd : {0U, 0U, 1U}) {
+                       std::vector<SectorRange> ranges;
+                       for (std::uint64_t block = odd; block < kBlocks; block += 2) {
+                           ranges.push_back({block * kBlockSectors, kBlockSectors});
+                       }
+                       caller.deallocate(kFirst, ranges);
+                   }
+                   caller.flush(kFirst);
+               });
     CutMaker maker(recording.log);
     for (const LoggedRequest& request : recording.log.requests) {
         if (is_ring_write(request)) {
@@ -219,16 +220,16 @@ void torn_commit_is_nothing(const StoreKind& kind)
 {
     constexpr std::uint64_t kVolumeBytes = 256 * kBlockBytes;
     const SparseBytes image = fresh_image(kind, 2, kVolumeBytes);
-    const Recording recording = record(
-        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
-        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
-            Caller caller(store, model, clock);
-            for (std::uint64_t block = 0; block < 250; ++block) {
-                caller.write(kFirst, block * kBlockSectors,
-                             stamps_from(1 + block * kBlockSectors, kBlockSectors));
-            }
-            caller.flush(kFirst);
-        });
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   for (std::uint64_t block = 0; block < 250; ++block) {
+                       caller.write(kFirst, block * kBlockSectors,
+                                    stamps_from(1 + block * kBlockSectors, kBlockSectors));
+                   }
+                   caller.flush(kFirst);
+               });
     // Four blocks; the chain shows the lack of an inner one too, of the last only its own absence.
     for (std::uint64_t lost = 0; lost < 4; ++lost) {
         Event event = 0;
@@ -255,18 +256,18 @@ void full_ring_waits(const StoreKind& kind)
 {
     constexpr std::uint64_t kVolumeBytes = 16 * kBlockBytes;
     const SparseBytes image = fresh_image(kind, 3, kVolumeBytes);
-    const Recording recording = record(
-        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
-        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
-            Caller caller(store, model, clock);
-            // No checkpoint in the background: who writes must make room.
-            store.pause();
-            for (std::uint64_t i = 0; i < kRingBlocks + 200; ++i) {
-                caller.write(kFirst, i % 16 * kBlockSectors,
-                             stamps_from(1 + i * kBlockSectors, kBlockSectors), true);
-            }
-            store.resume();
-        });
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   // No checkpoint in the background: who writes must make room.
+                   store.pause();
+                   for (std::uint64_t i = 0; i < kRingBlocks + 200; ++i) {
+                       caller.write(kFirst, i % 16 * kBlockSectors,
+                                    stamps_from(1 + i * kBlockSectors, kBlockSectors), true);
+                   }
+                   store.resume();
+               });
     CutMaker maker(recording.log);
     for (const Event event : {recording.ended / 2, recording.ended * 9 / 10, recording.ended}) {
         examine(kind, maker.cut(event, keep_all), recording, event);
@@ -282,20 +283,20 @@ void dropped_commits_stay_dropped(const StoreKind& kind)
     Plan plan = steady_plan();
     plan.commit_interval_ns = 1;
     const Stamps lost = stamps_from(1000, kBlockSectors);
-    const Recording before = record(
-        kind, image, new_model(kVolumeBytes), plan, 1,
-        [&](FiberTasks& tasks, Store& store, Model& model, EventClock& clock) {
-            Caller caller(store, model, clock);
-            caller.write(kFirst, 0, stamps_from(1, kBlockSectors), true);
-            // Two commits that no sync covers.
-            for (const std::uint64_t block : {1U, 2U}) {
-                caller.write(kFirst, block * kBlockSectors,
-                             block == 1 ? lost : stamps_from(2000, kBlockSectors));
-                tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
-                store.tick();
-                tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
-            }
-        });
+    const Recording before =
+        record(kind, image, new_model(kVolumeBytes), plan, 1,
+               [&](FiberTasks& tasks, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   caller.write(kFirst, 0, stamps_from(1, kBlockSectors), true);
+                   // Two commits that no sync covers.
+                   for (const std::uint64_t block : {1U, 2U}) {
+                       caller.write(kFirst, block * kBlockSectors,
+                                    block == 1 ? lost : stamps_from(2000, kBlockSectors));
+                       tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
+                       store.tick();
+                       tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
+                   }
+               });
     std::vector<std::byte> lost_bytes(kBlockBytes);
     write_stamps(lost, lost_bytes);
     CutMaker first_maker(before.log);
@@ -303,11 +304,11 @@ void dropped_commits_stay_dropped(const StoreKind& kind)
         before.ended, [&](LoggedRequest& request) { return request.data != lost_bytes; });
     const Contents contents = examine(kind, first, before, before.ended);
 
-    const Recording after = record(
-        kind, first, model_of(contents), plan, 1,
-        [&](FiberTasks&, Store& store, Model& model, EventClock& clock) {
-            Caller(store, model, clock).write(kFirst, kBlockSectors, lost);
-        });
+    const Recording after =
+        record(kind, first, model_of(contents), plan, 1,
+               [&](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller(store, model, clock).write(kFirst, kBlockSectors, lost);
+               });
     CutMaker maker(after.log);
     examine(kind, maker.cut(after.ended, keep_all), after, after.ended);
 }
@@ -373,15 +374,15 @@ void clone_takes_its_source_along(const StoreKind& kind)
 {
     constexpr std::uint64_t kVolumeBytes = 64 * kBlockBytes;
     const SparseBytes image = fresh_image(kind, 6, kVolumeBytes);
-    const Recording recording = record(
-        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
-        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
-            Caller caller(store, model, clock);
-            const VolumeId other = caller.create_volume(64 * kBlockSectors);
-            caller.write(other, 0, stamps_from(1, 16 * kBlockSectors));
-            caller.clone(kFirst, 0, other, {0, 16 * kBlockSectors});
-            caller.flush(kFirst);
-        });
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   const VolumeId other = caller.create_volume(64 * kBlockSectors);
+                   caller.write(other, 0, stamps_from(1, 16 * kBlockSectors));
+                   caller.clone(kFirst, 0, other, {0, 16 * kBlockSectors});
+                   caller.flush(kFirst);
+               });
     CutMaker maker(recording.log);
     examine(kind, maker.cut(recording.ended, keep_all), recording, recording.ended);
 }

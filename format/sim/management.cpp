@@ -85,8 +85,8 @@ void Workload::do_rollback()
     if (model_.find(id) == nullptr) {
         return;
     }
-    const auto held = locks_.take({{Hold::Kind::volume_alone, id},
-                                   {Hold::Kind::volume_shared, snapshot}});
+    const auto held =
+        locks_.take({{Hold::Kind::volume_alone, id}, {Hold::Kind::volume_shared, snapshot}});
     if (!still_there(id) || !still_there(snapshot)) {
         return;
     }

@@ -68,9 +68,8 @@ public:
                 by_answer_.push_back(&change);
             }
         }
-        std::sort(by_answer_.begin(), by_answer_.end(), [](const Change* a, const Change* b) {
-            return a->answered < b->answered;
-        });
+        std::sort(by_answer_.begin(), by_answer_.end(),
+                  [](const Change* a, const Change* b) { return a->answered < b->answered; });
         flushed_ = question.crash
                        ? std::max(volume.flushed_at(question.until), question.required_before)
                        : 0;
@@ -82,9 +81,8 @@ public:
 private:
     bool required(const Change& change) const
     {
-        return question_.crash &&
-               (change.answered < flushed_ ||
-                (change.durable && change.answered <= question_.until));
+        return question_.crash && (change.answered < flushed_ ||
+                                   (change.durable && change.answered <= question_.until));
     }
 
     // The part of the state that is compared.
@@ -279,9 +277,9 @@ bool Matcher::try_moment(Event moment)
             expected.assign(state_.begin() + static_cast<std::ptrdiff_t>(range.first),
                             state_.begin() + static_cast<std::ptrdiff_t>(range.end()));
         }
-        text_ = fmt::format("nearest is the state at event {}: {}{}{}", moment, unsettled,
-                            unsettled.empty() ? "" : "; ",
-                            differences(expected, found_, range.first));
+        text_ =
+            fmt::format("nearest is the state at event {}: {}{}{}", moment, unsettled,
+                        unsettled.empty() ? "" : "; ", differences(expected, found_, range.first));
     }
     return false;
 }
@@ -315,8 +313,8 @@ std::optional<Match> Matcher::run(std::string& why_not)
 
 }  // namespace
 
-std::optional<Match> match(const Volume& volume, const Stamps& found,
-                           const MatchQuestion& question, std::string& why_not)
+std::optional<Match> match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
+                           std::string& why_not)
 {
     return Matcher(volume, found, question).run(why_not);
 }

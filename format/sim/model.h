@@ -81,8 +81,8 @@ struct Volume {
     Event created_answered = 0;
     Event removed_asked = kNever;
     Event removed_answered = kNever;
-    Stamps start;  // contents at the start or at creation
-    Stamps now;    // with every answered change
+    Stamps start;                 // contents at the start or at creation
+    Stamps now;                   // with every answered change
     std::vector<Change> changes;  // in the order in which they were asked for
     std::vector<Flush> flushes;
     std::vector<NameChange> names;
@@ -124,8 +124,8 @@ struct MatchQuestion {
     bool crash = false;
     Event required_before = 0;  // besides: what was answered before this must be in
 };
-std::optional<Match> match(const Volume& volume, const Stamps& found,
-                           const MatchQuestion& question, std::string& why_not);
+std::optional<Match> match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
+                           std::string& why_not);
 
 // The first differences of two runs of sectors, in words.
 std::string differences(const Stamps& expected, const Stamps& found, std::uint64_t first);

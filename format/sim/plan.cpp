@@ -55,8 +55,8 @@ Plan draw_plan(Random& random, bool quick)
     plan.largest_sectors = random.chance(20) ? 512 : random.between(1, 64);
     plan.most_volumes = random.between(2, 7);
     plan.cache_bytes = random.chance(50) ? 64 << 10 : 4 << 20;
-    plan.commit_interval_ns = random.chance(50) ? random.between(100'000, 20'000'000)
-                                                : 5'000'000'000;
+    plan.commit_interval_ns =
+        random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);
     plan.closes = random.chance(50);
 

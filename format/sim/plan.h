@@ -39,18 +39,18 @@ struct Plan {
     unsigned fibers = 3;
     std::uint64_t actions = 100;  // of all fibers together
     std::array<unsigned, kActions> weights{};
-    unsigned aligned_percent = 60;    // offsets and lengths of 4 KiB, else of 512 bytes
-    unsigned forced_percent = 10;     // writes with FUA
-    unsigned hot_percent = 50;        // in the first 64 KiB of the volume
+    unsigned aligned_percent = 60;  // offsets and lengths of 4 KiB, else of 512 bytes
+    unsigned forced_percent = 10;   // writes with FUA
+    unsigned hot_percent = 50;      // in the first 64 KiB of the volume
     std::uint64_t largest_sectors = 64;
-    std::uint64_t most_volumes = 6;   // and snapshots
-    unsigned first_volumes = 0;       // made before anything else
+    std::uint64_t most_volumes = 6;  // and snapshots
+    unsigned first_volumes = 0;      // made before anything else
     std::uint64_t cache_bytes = 1 << 20;
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin
-    bool full_host = false;           // the host has little room beyond what the image takes
+    bool full_host = false;             // the host has little room beyond what the image takes
     std::uint64_t room_bytes = 0;
-    bool closes = true;               // else it is abandoned
+    bool closes = true;  // else it is abandoned
     SimDiskOptions disk;
 };
 

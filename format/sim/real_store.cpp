@@ -24,7 +24,8 @@ std::string check_image(const SparseBytes& image)
             return;
         }
         for (const Finding& finding : report->findings) {
-            // A cut between the two writes of a superblock leaves one copy behind; the other serves.
+            // A cut between the two writes of a superblock leaves one copy behind; the other
+            // serves.
             if (finding.severity == Severity::repairable &&
                 finding.kind == FindingKind::superblock) {
                 continue;

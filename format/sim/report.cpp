@@ -43,15 +43,9 @@ void violation(const std::string& what)
     ::_exit(kViolationStatus);
 }
 
-Context::Context(std::string words)
-{
-    contexts().push_back(std::move(words));
-}
+Context::Context(std::string words) { contexts().push_back(std::move(words)); }
 
-Context::~Context()
-{
-    contexts().pop_back();
-}
+Context::~Context() { contexts().pop_back(); }
 
 bool tracing()
 {
@@ -59,9 +53,6 @@ bool tracing()
     return on;
 }
 
-void trace(const std::string& line)
-{
-    std::fprintf(stderr, "  %s\n", line.c_str());
-}
+void trace(const std::string& line) { std::fprintf(stderr, "  %s\n", line.c_str()); }
 
 }  // namespace coppice::sim

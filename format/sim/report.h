@@ -11,56 +11,56 @@ namespace coppice::sim {
 
 // The cases that a run of many seeds must reach: one that stays at zero is a test that no longer
 // tests. The names are printed.
-#define COPPICE_SIM_CASES(X)                                                                    \
-    X(cuts)                                                                                     \
-    X(cuts_in_recovery)                                                                         \
-    X(cuts_after_close)                                                                         \
-    X(cuts_that_kept_nothing)                                                                   \
-    X(cuts_that_kept_all)                                                                       \
-    X(cuts_that_kept_some)                                                                      \
-    X(cuts_with_a_torn_write)                                                                   \
-    X(cuts_with_requests_under_way)                                                             \
-    X(cuts_that_lost_a_superblock)                                                              \
-    X(cuts_that_lost_operations)                                                                \
-    X(cuts_that_kept_unflushed)                                                                 \
-    X(cuts_that_kept_unacknowledged)                                                            \
-    X(runs_with_no_flush)                                                                       \
-    X(runs_with_a_full_host)                                                                    \
-    X(runs_with_a_wrapped_ring)                                                                 \
-    X(runs_with_a_failed_sync)                                                                  \
-    X(opens_with_replay)                                                                        \
-    X(opens_without_replay)                                                                     \
-    X(checkpoints)                                                                              \
-    X(images_checked)                                                                           \
-    X(writes)                                                                                   \
-    X(partial_block_writes)                                                                     \
-    X(forced_writes)                                                                            \
-    X(reads)                                                                                    \
-    X(reads_beside_writes)                                                                      \
-    X(flushes)                                                                                  \
-    X(deallocations)                                                                            \
-    X(zero_writes)                                                                              \
-    X(clones)                                                                                   \
-    X(clones_between_volumes)                                                                   \
-    X(clones_onto_their_source)                                                                 \
-    X(clones_not_aligned)                                                                       \
-    X(contests)                                                                                 \
-    X(snapshots)                                                                                \
-    X(snapshots_beside_writes)                                                                  \
-    X(rollbacks)                                                                                \
-    X(volume_clones)                                                                            \
-    X(volumes_created)                                                                          \
-    X(snapshots_removed)                                                                        \
-    X(volumes_removed)                                                                          \
-    X(resizes)                                                                                  \
-    X(renames)                                                                                  \
+#define COPPICE_SIM_CASES(X)         \
+    X(cuts)                          \
+    X(cuts_in_recovery)              \
+    X(cuts_after_close)              \
+    X(cuts_that_kept_nothing)        \
+    X(cuts_that_kept_all)            \
+    X(cuts_that_kept_some)           \
+    X(cuts_with_a_torn_write)        \
+    X(cuts_with_requests_under_way)  \
+    X(cuts_that_lost_a_superblock)   \
+    X(cuts_that_lost_operations)     \
+    X(cuts_that_kept_unflushed)      \
+    X(cuts_that_kept_unacknowledged) \
+    X(runs_with_no_flush)            \
+    X(runs_with_a_full_host)         \
+    X(runs_with_a_wrapped_ring)      \
+    X(runs_with_a_failed_sync)       \
+    X(opens_with_replay)             \
+    X(opens_without_replay)          \
+    X(checkpoints)                   \
+    X(images_checked)                \
+    X(writes)                        \
+    X(partial_block_writes)          \
+    X(forced_writes)                 \
+    X(reads)                         \
+    X(reads_beside_writes)           \
+    X(flushes)                       \
+    X(deallocations)                 \
+    X(zero_writes)                   \
+    X(clones)                        \
+    X(clones_between_volumes)        \
+    X(clones_onto_their_source)      \
+    X(clones_not_aligned)            \
+    X(contests)                      \
+    X(snapshots)                     \
+    X(snapshots_beside_writes)       \
+    X(rollbacks)                     \
+    X(volume_clones)                 \
+    X(volumes_created)               \
+    X(snapshots_removed)             \
+    X(volumes_removed)               \
+    X(resizes)                       \
+    X(renames)                       \
     X(no_space_errors)
 
 enum class Case : std::uint8_t {
 #define COPPICE_SIM_CASE(name) name,
     COPPICE_SIM_CASES(COPPICE_SIM_CASE)
 #undef COPPICE_SIM_CASE
-    count_,
+        count_,
 };
 inline constexpr std::size_t kCases = static_cast<std::size_t>(Case::count_);
 

@@ -105,8 +105,8 @@ void compare_volume(const Volume& volume, const Contents& contents, const Model&
         violation(fmt::format("volume {} has turned into another kind", volume.id.value));
     }
     if (const std::string name = allowed_name(volume, info.name, event); name != info.name) {
-        violation(fmt::format("volume {} is named {} instead of {}", volume.id.value, info.name,
-                              name));
+        violation(
+            fmt::format("volume {} is named {} instead of {}", volume.id.value, info.name, name));
     }
     MatchQuestion question;
     question.until = event;
@@ -218,8 +218,7 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
 {
     Recording recording;
     recording.model = std::move(model);
-    FiberTasks tasks(
-        {.stack_bytes = kStackBytes, .seed = scheduler_seed, .virtual_time = true});
+    FiberTasks tasks({.stack_bytes = kStackBytes, .seed = scheduler_seed, .virtual_time = true});
     SimDiskOptions disk_options = plan.disk;
     if (plan.full_host) {
         disk_options.limit_bytes = image.allocated_bytes() + plan.room_bytes;
@@ -229,9 +228,9 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
     bool ticker_ended = false;
     Task* ticker_waiter = nullptr;
     const auto excused = [&](const Error& error) {
-        const bool sync = plan.disk.failing_syncs_from != UINT64_MAX &&
-                          (error.code == ErrorCode::sync_failed ||
-                           error.code == ErrorCode::poisoned);
+        const bool sync =
+            plan.disk.failing_syncs_from != UINT64_MAX &&
+            (error.code == ErrorCode::sync_failed || error.code == ErrorCode::poisoned);
         return sync || (plan.full_host && error.code == ErrorCode::no_space);
     };
     tasks.run([&] {
@@ -520,18 +519,18 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
     const std::uint64_t scheduler_seed = life.random.next();
     const std::uint64_t workload_seed = life.random.next();
     bool failed_sync = false;
-    const Recording recording = record(
-        life.kind, image, std::move(model), plan, scheduler_seed,
-        [&](FiberTasks& tasks, Store& store, Model& live_model, EventClock& clock) {
-            Workload workload(tasks, store, live_model, clock, Random(workload_seed), plan,
-                              next_stamp);
-            workload.run();
-            failed_sync = workload.stopped();
-            next_stamp = workload.next_stamp();
-            if (store.statistics().checkpoints != 0) {
-                reached(Case::checkpoints);
-            }
-        });
+    const Recording recording =
+        record(life.kind, image, std::move(model), plan, scheduler_seed,
+               [&](FiberTasks& tasks, Store& store, Model& live_model, EventClock& clock) {
+                   Workload workload(tasks, store, live_model, clock, Random(workload_seed), plan,
+                                     next_stamp);
+                   workload.run();
+                   failed_sync = workload.stopped();
+                   next_stamp = workload.next_stamp();
+                   if (store.statistics().checkpoints != 0) {
+                       reached(Case::checkpoints);
+                   }
+               });
     if (plan.profile == "never flushed") {
         reached(Case::runs_with_no_flush);
     }
@@ -546,12 +545,11 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
     }
 
     // Part of the cuts is left to the runs that begin on what some of these leave.
-    const std::uint64_t here = depth + 1 < kDeepest ? std::max<std::uint64_t>(cuts * 6 / 10, 1)
-                                                    : cuts;
+    const std::uint64_t here =
+        depth + 1 < kDeepest ? std::max<std::uint64_t>(cuts * 6 / 10, 1) : cuts;
     const std::vector<Event> events = draw_events(recording, life.random, here);
-    const std::uint64_t goes_on = depth + 1 < kDeepest && cuts > here
-                                      ? life.random.below(events.size())
-                                      : events.size();
+    const std::uint64_t goes_on =
+        depth + 1 < kDeepest && cuts > here ? life.random.below(events.size()) : events.size();
     CutMaker maker(recording.log);
     for (std::size_t i = 0; i < events.size(); ++i) {
         CutSummary summary;

@@ -53,9 +53,9 @@ struct Recording {
     Model model;
     DiskLog log;
     EventClock clock;
-    Event opened = 0;       // when open returned
-    Event ended = kNever;   // when close or abandon returned
-    bool closed = false;    // by close
+    Event opened = 0;      // when open returned
+    Event ended = kNever;  // when close or abandon returned
+    bool closed = false;   // by close
     Stamp next_stamp = 1;
 };
 

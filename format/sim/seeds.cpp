@@ -100,8 +100,7 @@ SeedResult end_child(Child& child)
 SeedResult run_in_child(const std::function<void()>& body, unsigned timeout_seconds)
 {
     Child child = start_child(0, body, timeout_seconds);
-    while (drain(child)) {
-    }
+    while (drain(child)) {}
     return end_child(child);
 }
 
@@ -117,7 +116,8 @@ std::uint64_t run_seeds(const SeedsOptions& options,
         const bool stop = failures != 0 && options.stop_at_first_failure;
         while (!stop && next != end && running.size() < options.jobs) {
             const std::uint64_t seed = next++;
-            running.push_back(start_child(seed, [&] { body(seed); }, options.timeout_seconds));
+            running.push_back(start_child(
+                seed, [&] { body(seed); }, options.timeout_seconds));
         }
         if (running.empty()) {
             break;

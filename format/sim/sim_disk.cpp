@@ -301,7 +301,8 @@ SparseBytes CutMaker::cut(Event event, Random& random, CutSummary& summary)
             break;
         case 5: keep[special] = true; break;
         case 6: std::fill_n(keep.begin(), special, true); break;
-        case 7: std::fill(keep.begin() + static_cast<std::ptrdiff_t>(special), keep.end(), true);
+        case 7:
+            std::fill(keep.begin() + static_cast<std::ptrdiff_t>(special), keep.end(), true);
             break;
         default: some(50); break;
         }
@@ -328,9 +329,9 @@ SparseBytes CutMaker::cut(Event event, Random& random, CutSummary& summary)
     SparseBytes image = durable_;
     for (std::size_t i = 0; i < count; ++i) {
         const LoggedRequest& request = log_.requests[candidates[i]];
-        const bool superblock =
-            request.kind == Kind::write && request.offset_bytes / kBlockBytes < 16 &&
-            request.offset_bytes / kBlockBytes >= layout::kSuperblockNear;
+        const bool superblock = request.kind == Kind::write &&
+                                request.offset_bytes / kBlockBytes < 16 &&
+                                request.offset_bytes / kBlockBytes >= layout::kSuperblockNear;
         summary.under_way += request.completed > event ? 1 : 0;
         if (!keep[i]) {
             summary.lost_superblock = summary.lost_superblock || superblock;

@@ -56,16 +56,16 @@ struct LoggedRequest {
 };
 
 struct DiskLog {
-    SparseBytes start;                      // what was durable before the first request
-    std::vector<LoggedRequest> requests;    // in the order of submission
-    std::vector<std::size_t> completions;   // indices, in the order of completion
+    SparseBytes start;                     // what was durable before the first request
+    std::vector<LoggedRequest> requests;   // in the order of submission
+    std::vector<std::size_t> completions;  // indices, in the order of completion
 };
 
 struct SimDiskOptions {
     std::uint64_t seed = 0;
     std::uint64_t shortest_ns = 1'000;
     std::uint64_t longest_ns = 100'000;
-    unsigned slow_percent = 5;   // requests that take up to a hundred times as long
+    unsigned slow_percent = 5;  // requests that take up to a hundred times as long
     std::uint64_t limit_bytes = UINT64_MAX;
     // For directed scenarios: how long a request takes, instead of a random time.
     std::function<std::uint64_t(const IoRequest&)> duration_ns = {};
@@ -75,8 +75,7 @@ struct SimDiskOptions {
 
 class SimDisk final : public Disk {
 public:
-    SimDisk(FiberTasks& tasks, EventClock& clock, SparseBytes image,
-            const SimDiskOptions& options);
+    SimDisk(FiberTasks& tasks, EventClock& clock, SparseBytes image, const SimDiskOptions& options);
 
     Result<std::uint64_t> size_bytes() override { return file_.bytes().size_bytes(); }
     bool read_only() const override { return false; }

@@ -215,8 +215,7 @@ private:
         case Kind::deallocate: return deallocate(operation.volume, operation.ranges);
         case Kind::write_zeroes:
             return write_zeroes(operation.volume, {operation.offset_bytes, operation.length_bytes});
-        case Kind::clone:
-            return clone(operation.volume, operation.offset_bytes, operation.sources);
+        case Kind::clone: return clone(operation.volume, operation.offset_bytes, operation.sources);
         }
         return {};
     }
@@ -256,9 +255,8 @@ Status ToyStore::write(VolumeId id, std::uint64_t offset, std::span<const iovec>
     if (fault_ == ToyFault::forgets_partial_block) {
         // Reads whole blocks, gives way, writes them back.
         const std::uint64_t first = offset / kBlockBytes * kBlockBytes;
-        const std::uint64_t end =
-            std::min<std::uint64_t>(divide_up(offset + data.size(), kBlockBytes) * kBlockBytes,
-                                    bytes(id).size());
+        const std::uint64_t end = std::min<std::uint64_t>(
+            divide_up(offset + data.size(), kBlockBytes) * kBlockBytes, bytes(id).size());
         const auto begin = bytes(id).begin();
         Bytes blocks(begin + static_cast<std::ptrdiff_t>(first),
                      begin + static_cast<std::ptrdiff_t>(end));
@@ -383,8 +381,7 @@ StoreKind toy_store(ToyFault fault)
         Result<VolumeId> made = store.create_volume(first);
         return made ? Status() : Status(pass_on(made));
     };
-    kind.open = [fault](Disk& disk,
-                        const OpenOptions& options) -> Result<std::unique_ptr<Store>> {
+    kind.open = [fault](Disk& disk, const OpenOptions& options) -> Result<std::unique_ptr<Store>> {
         auto store = std::make_unique<ToyStore>(disk, fault, options.read_only);
         if (Status status = store->load(); !status) {
             return pass_on(status);

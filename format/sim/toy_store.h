@@ -14,14 +14,14 @@ enum class ToyFault : std::uint8_t {
     none,
     acknowledges_before_sync,
     acknowledges_before_write,
-    one_half_only,        // the state is written over the one before it
-    no_checksum,          // a torn state is taken for a whole one
-    tears_writes,         // a write takes effect in two steps
+    one_half_only,          // the state is written over the one before it
+    no_checksum,            // a torn state is taken for a whole one
+    tears_writes,           // a write takes effect in two steps
     forgets_partial_block,  // writes of one block at once lose one of the two
-    clone_reads_late,     // the source of an overlapping clone is read while it is overwritten
-    snapshot_moves,       // a snapshot shows its volume's later writes
+    clone_reads_late,       // the source of an overlapping clone is read while it is overwritten
+    snapshot_moves,         // a snapshot shows its volume's later writes
     rollback_not_durable,
-    keeps_failed_sync,    // a failed sync is passed over
+    keeps_failed_sync,  // a failed sync is passed over
 };
 
 StoreKind toy_store(ToyFault fault);

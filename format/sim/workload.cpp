@@ -121,9 +121,8 @@ SectorRange Workload::choose_range(const Volume& volume, std::uint64_t largest)
     const std::uint64_t sectors = volume.now.size();
     const bool aligned = random_.chance(plan_.aligned_percent);
     const std::uint64_t unit = aligned ? kSectorsPerBlock : 1;
-    const std::uint64_t area = random_.chance(plan_.hot_percent)
-                                   ? std::min(kHotSectors, sectors)
-                                   : sectors;
+    const std::uint64_t area =
+        random_.chance(plan_.hot_percent) ? std::min(kHotSectors, sectors) : sectors;
     // Small ones are the usual ones.
     std::uint64_t most = std::max<std::uint64_t>(std::min(largest, area) / unit, 1);
     most = random_.between(1, most);
@@ -319,9 +318,9 @@ void Workload::do_read(bool exact)
     if (!still_there(target->volume) || target->range.end() > volume.now.size()) {
         return;
     }
-    const std::string what = fmt::format("read of sectors {} + {} of volume {}",
-                                         target->range.first, target->range.count,
-                                         target->volume.value);
+    const std::string what =
+        fmt::format("read of sectors {} + {} of volume {}", target->range.first,
+                    target->range.count, target->volume.value);
     MatchQuestion question;
     question.from = clock_.tick();
     const Result<Stamps> found = read(target->volume, target->range);
@@ -334,8 +333,8 @@ void Workload::do_read(bool exact)
         const auto begin = volume.now.begin() + static_cast<std::ptrdiff_t>(target->range.first);
         const Stamps expected(begin, begin + static_cast<std::ptrdiff_t>(target->range.count));
         if (*found != expected) {
-            violation(fmt::format("{}: {}", what,
-                                  differences(expected, *found, target->range.first)));
+            violation(
+                fmt::format("{}: {}", what, differences(expected, *found, target->range.first)));
         }
         reached(Case::reads);
         return;
@@ -365,8 +364,8 @@ void Workload::do_read_snapshot()
     if (!found) {
         excuse(found.error(), fmt::format("read of snapshot {}", id.value));
     } else if (*found != expected) {
-        violation(fmt::format("snapshot {} changed: {}", id.value,
-                              differences(expected, *found, 0)));
+        violation(
+            fmt::format("snapshot {} changed: {}", id.value, differences(expected, *found, 0)));
     }
 }
 
@@ -380,9 +379,8 @@ void Workload::do_deallocate()
     std::vector<SectorRange> ranges;
     for (std::uint64_t i = random_.between(1, 3); i > 0; --i) {
         const SectorRange range = choose_range(*model_.find(id), plan_.largest_sectors * 2);
-        const bool apart = std::none_of(ranges.begin(), ranges.end(), [&](const SectorRange& r) {
-            return overlap(range, r);
-        });
+        const bool apart = std::none_of(ranges.begin(), ranges.end(),
+                                        [&](const SectorRange& r) { return overlap(range, r); });
         if (apart) {
             ranges.push_back(range);
         }
@@ -436,9 +434,8 @@ void Workload::do_write_zeroes()
                               target->range.count, target->volume.value);
     change.patches = {{target->range.first, Stamps(target->range.count, kZeroes)}};
     const std::size_t index = ask(volume, std::move(change));
-    const Status status =
-        store_.write_zeroes(target->volume, {target->range.first * kSectorBytes,
-                                             target->range.count * kSectorBytes});
+    const Status status = store_.write_zeroes(
+        target->volume, {target->range.first * kSectorBytes, target->range.count * kSectorBytes});
     if (answer(volume, index, status)) {
         reached(Case::zero_writes);
     }

@@ -53,9 +53,8 @@ Status DeadTable::insert(Generation generation, Sequence sequence, const Drop& d
     }
 }
 
-Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId list,
-                             Sequence after, Sequence up_to, std::size_t limit,
-                             std::vector<Drop>& taken)
+Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId list, Sequence after,
+                             Sequence up_to, std::size_t limit, std::vector<Drop>& taken)
 {
     const Change change{space_, generation, sequence, Sequence(), ListId()};
     const Key first(list.value, after.value + 1, 0);

@@ -17,11 +17,11 @@ struct Extent {
 // Something that left a version (FORMAT.md, "Who owns a block"). Whether it is free or only dead
 // is decided in a checkpoint, by its birth and the version that then has the list.
 struct Drop {
-    ListId list;            // of the version that it left
+    ListId list;  // of the version that it left
     Sequence birth;
     layout::DeadKind kind;
-    std::uint64_t block;    // of the image, or for range references the version
-    std::uint64_t length;   // blocks
+    std::uint64_t block;   // of the image, or for range references the version
+    std::uint64_t length;  // blocks
 };
 
 }  // namespace coppice

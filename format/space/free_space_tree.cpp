@@ -42,8 +42,7 @@ Status Space::apply_deltas(Generation generation, std::vector<bool>& touched)
             const std::uint64_t bit = block.value % kGroupBlocks;
             const std::uint64_t count = std::min(kGroupBlocks - bit, delta.extent.length - done);
             Group& group = group_of(block);
-            CHECK(delta.used ? group.tree_free.clear(bit, count)
-                             : group.tree_free.set(bit, count));
+            CHECK(delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count));
             touched.resize(groups_.size());
             touched[block.value / kGroupBlocks] = true;
             done += count;
@@ -159,8 +158,7 @@ Status Space::write_tree(Generation generation, Sequence sequence)
                 COPPICE_TRY(write_group(index, generation, sequence));
             }
         }
-        if (!any && groups_.size() == touched.size() &&
-            deltas_[parity(generation)].empty()) {
+        if (!any && groups_.size() == touched.size() && deltas_[parity(generation)].empty()) {
             return {};
         }
     }

@@ -44,9 +44,8 @@ private:
         while (count > 0) {
             const std::uint64_t shift = begin % 64;
             const std::uint64_t bits = std::min<std::uint64_t>(64 - shift, count);
-            const std::uint64_t mask = (bits == 64 ? ~std::uint64_t{0}
-                                                   : (std::uint64_t{1} << bits) - 1)
-                                       << shift;
+            const std::uint64_t mask =
+                (bits == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1) << shift;
             std::uint64_t& word = words_[begin / 64];
             all_changed = all_changed && (word & mask) == (to ? 0 : mask);
             word = to ? word | mask : word & ~mask;
@@ -76,8 +75,8 @@ struct Group {
     BlockBits tree_free;
     std::uint64_t free_count = 0;
     bool metadata = false;
-    bool bitmaps = false;              // how the tree lists it
-    bool in_tree = false;              // it has an info item
+    bool bitmaps = false;                // how the tree lists it
+    bool in_tree = false;                // it has an info item
     std::uint64_t allocated_blocks = 0;  // metadata: physically there, from the group's start
 };
 

@@ -20,10 +20,17 @@ std::uint64_t group_index(BlockNo block) { return block.value / kGroupBlocks; }
 
 Space::Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const NodeRef& root,
              const Totals& tree_totals, bool read_only)
-    : disk_(disk), cache_(cache), tree_(cache, kFreeShape), root_(root), totals_(tree_totals),
-      fixed_blocks_(fixed_blocks), read_only_(read_only),
+    : disk_(disk),
+      cache_(cache),
+      tree_(cache, kFreeShape),
+      root_(root),
+      totals_(tree_totals),
+      fixed_blocks_(fixed_blocks),
+      read_only_(read_only),
       groups_(tree_totals.image_blocks / kGroupBlocks),
-      noted_data_(groups_.size()), loading_(disk.tasks()), data_cursor_(fixed_blocks),
+      noted_data_(groups_.size()),
+      loading_(disk.tasks()),
+      data_cursor_(fixed_blocks),
       node_cursor_(fixed_blocks)
 {
 }
@@ -68,9 +75,8 @@ Status Space::load_group(std::uint64_t index)
     }
     const std::uint64_t first_block = index * kGroupBlocks;
     auto damaged = [&](std::string_view what) {
-        return fail(ErrorCode::bad_record,
-                    fmt::format("free-space tree, group {} (block {}): {}", index, first_block,
-                                what));
+        return fail(ErrorCode::bad_record, fmt::format("free-space tree, group {} (block {}): {}",
+                                                       index, first_block, what));
     };
     for (;;) {
         CacheUse use(cache_);
@@ -360,8 +366,8 @@ BlockNo Space::take_node(Generation generation)
             --group->free_count;
             --nodes_free_;
             const BlockNo block(index * kGroupBlocks + bit);
-            node_cursor_ = block.value + 1 == (index + 1) * kGroupBlocks ? block.value
-                                                                         : block.value + 1;
+            node_cursor_ =
+                block.value + 1 == (index + 1) * kGroupBlocks ? block.value : block.value + 1;
             deltas_[parity(generation)].push_back({{block, 1}, true, true});
             return block;
         }

@@ -2,10 +2,10 @@
 //
 //   take (memory) -> use (belongs to a generation) -> drop -> freed (tree) -> released (memory)
 //
-// Data is taken before its host write and *used* when its operation takes effect; then the checkpoint
-// of that generation writes it down. What a checkpoint frees becomes free in the tree of that
-// checkpoint, and may be taken again only when its superblock is durable and no reader is at it:
-// the store calls `release` then.
+// Data is taken before its host write and *used* when its operation takes effect; then the
+// checkpoint of that generation writes it down. What a checkpoint frees becomes free in the tree of
+// that checkpoint, and may be taken again only when its superblock is durable and no reader is at
+// it: the store calls `release` then.
 //
 // Groups are read from the tree when they are first needed. Group g covers blocks
 // [g * 8192, (g + 1) * 8192).
@@ -107,9 +107,9 @@ private:
     std::vector<bool> noted_data_;
     TaskMutex loading_;
     std::uint64_t next_unread_ = 0;
-    std::uint64_t data_free_ = 0;     // in groups that were read
-    std::uint64_t nodes_free_ = 0;    // physically there, in groups that were read
-    std::uint64_t data_cursor_ = 0;   // block behind the last one taken
+    std::uint64_t data_free_ = 0;    // in groups that were read
+    std::uint64_t nodes_free_ = 0;   // physically there, in groups that were read
+    std::uint64_t data_cursor_ = 0;  // block behind the last one taken
     std::uint64_t node_cursor_ = 0;
     std::uint64_t unreleased_ = 0;
     std::uint64_t pending_drops_ = 0;

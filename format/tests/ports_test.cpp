@@ -200,9 +200,8 @@ TEST_CASE("the memory disk is sparse, limited and can fail")
         CHECK(back[4096] == std::byte{0});
 
         const SparseBytes copy = disk.bytes();
-        IoRequest discard{.kind = IoRequest::Kind::discard,
-                          .offset_bytes = 1 << 20,
-                          .length_bytes = 4096};
+        IoRequest discard{
+            .kind = IoRequest::Kind::discard, .offset_bytes = 1 << 20, .length_bytes = 4096};
         REQUIRE(disk.run({&discard, 1}));
         CHECK(disk.bytes().allocated_bytes() == 0);
         copy.read(1 << 20, back);
@@ -212,9 +211,8 @@ TEST_CASE("the memory disk is sparse, limited and can fail")
         REQUIRE(disk.write(0, filled(8192, 2)));
         REQUIRE(disk.write(0, filled(8192, 3)));  // what is there needs no room
         CHECK(disk.write(8192, filled(4096, 2)).error().code == ErrorCode::no_space);
-        IoRequest allocate{.kind = IoRequest::Kind::allocate,
-                           .offset_bytes = 8192,
-                           .length_bytes = 4096};
+        IoRequest allocate{
+            .kind = IoRequest::Kind::allocate, .offset_bytes = 8192, .length_bytes = 4096};
         CHECK(disk.run({&allocate, 1}).error().code == ErrorCode::no_space);
         disk.set_limit_bytes(8192 + 4096);
         REQUIRE(disk.run({&allocate, 1}));
@@ -279,9 +277,8 @@ TEST_CASE("many buffers go in one request")
         for (std::size_t i = 0; i < kBuffers; ++i) {
             buffers.push_back({bytes.data() + i * 4096, 4096});
         }
-        IoRequest request{.kind = IoRequest::Kind::write,
-                          .length_bytes = bytes.size(),
-                          .buffers = buffers};
+        IoRequest request{
+            .kind = IoRequest::Kind::write, .length_bytes = bytes.size(), .buffers = buffers};
         REQUIRE((*disk)->run({&request, 1}));
         CHECK(*(*disk)->size_bytes() == bytes.size());
     });
@@ -354,8 +351,9 @@ TEST_CASE("QEMU and we keep each other out")
     }
     // Someone who holds the image open in QEMU, for writing and for reading.
     for (const bool writes : {true, false}) {
-        FILE* holder = ::popen(("qemu-io " + std::string(writes ? "" : "-r ") + path +
-                                " >/dev/null 2>&1").c_str(), "w");
+        FILE* holder = ::popen(
+            ("qemu-io " + std::string(writes ? "" : "-r ") + path + " >/dev/null 2>&1").c_str(),
+            "w");
         REQUIRE(holder != nullptr);
         Result<std::unique_ptr<FileDisk>> tried = fail(ErrorCode::io, "");
         for (int i = 0; i < 100; ++i) {  // until it has the lock

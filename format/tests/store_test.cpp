@@ -197,8 +197,8 @@ private:
     {
         auto found = snapshots_.begin();
         std::advance(found, long(pick(snapshots_.size())));
-        const auto id = value(store_->clone_volume(VolumeId(found->first),
-                                                   "c" + std::to_string(++names_), false));
+        const auto id = value(
+            store_->clone_volume(VolumeId(found->first), "c" + std::to_string(++names_), false));
         model_[id.value] = model_[found->first];
     }
 

@@ -46,8 +46,7 @@ struct TreeShape {
 };
 
 inline constexpr TreeShape kMapShape{layout::TreeKind::map, 1, sizeof(layout::MapItem)};
-inline constexpr TreeShape kCatalogShape{layout::TreeKind::catalog, 2,
-                                         sizeof(layout::CatalogItem)};
+inline constexpr TreeShape kCatalogShape{layout::TreeKind::catalog, 2, sizeof(layout::CatalogItem)};
 inline constexpr TreeShape kChecksumShape{layout::TreeKind::checksums, 1,
                                           sizeof(layout::ChecksumItem)};
 inline constexpr TreeShape kReferenceShape{layout::TreeKind::references, 1,
@@ -131,9 +130,9 @@ public:
 
     // Not on disk.
     bool dirty = false;
-    bool referenced = false;          // used since the cache's hand last passed
-    std::uint64_t last_use = 0;       // the cache's clock
-    Generation keep_until;            // not evicted before this generation is written
+    bool referenced = false;     // used since the cache's hand last passed
+    std::uint64_t last_use = 0;  // the cache's clock
+    Generation keep_until;       // not evicted before this generation is written
     std::size_t cache_slot = 0;
 
 private:

@@ -62,9 +62,9 @@ Status NodeCache::load(const TreeShape& shape, const NodeRef& reference, int lev
     COPPICE_TRY(disk_.read(byte_offset(reference.block), {node->bytes(), kBlockBytes}));
     ++nodes_read_;
     auto wrong = [&](std::string what) {
-        return fail(ErrorCode::bad_node, fmt::format("block {}, a node of the {}, {}",
-                                                     reference.block.value,
-                                                     tree_name(shape.kind), what));
+        return fail(ErrorCode::bad_node,
+                    fmt::format("block {}, a node of the {}, {}", reference.block.value,
+                                tree_name(shape.kind), what));
     };
     if (metadata_checksum(node->span(), image_seed_) != node->checksum() ||
         node->checksum() != reference.checksum) {

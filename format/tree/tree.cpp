@@ -71,8 +71,8 @@ Node* Tree::writable(const NodeRef& reference, const Change& change, NodeRef& up
         return node;
     }
     const BlockNo block = change.space.take_node(change.generation);
-    Node* copy = cache_.create(shape_, block, node->level(), change.generation, change.birth,
-                               change.owner);
+    Node* copy =
+        cache_.create(shape_, block, node->level(), change.generation, change.birth, change.owner);
     std::memcpy(copy->bytes() + sizeof(layout::NodeHeader),
                 node->bytes() + sizeof(layout::NodeHeader), layout::kNodeBodyBytes);
     copy->set_count(node->count());
@@ -115,8 +115,7 @@ void Tree::insert(NodeRef& root, const std::byte* item, const Change& change)
     root = updated;
     if (node->count() == node->capacity()) {
         Node* top = cache_.create(shape_, change.space.take_node(change.generation),
-                                  node->level() + 1, change.generation, change.birth,
-                                  change.owner);
+                                  node->level() + 1, change.generation, change.birth, change.owner);
         CHECK(top->level() < kMaxTreeLevels);
         std::array<std::byte, 64> entry{};
         write_key(entry.data(), node->key(0), shape_.key_words);
@@ -302,8 +301,7 @@ std::optional<Missing> Cursor::next()
     }
     Step& step = path_[depth_ - 1];
     ++step.index;
-    return descend(step.node->child(step.index), static_cast<int>(step.node->level()) - 1,
-                   nullptr);
+    return descend(step.node->child(step.index), static_cast<int>(step.node->level()) - 1, nullptr);
 }
 
 }  // namespace coppice

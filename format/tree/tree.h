@@ -42,8 +42,8 @@ struct Change {
     NodeSpace& space;
     Generation generation;
     Sequence birth;
-    Sequence parent;    // 0 for the trees of the image
-    ListId list;        // dead list of the changed version; 0 for the trees of the image
+    Sequence parent;  // 0 for the trees of the image
+    ListId list;      // dead list of the changed version; 0 for the trees of the image
     std::uint64_t owner = 0;
 };
 

@@ -15,13 +15,13 @@ class BlockBuffer {
 public:
     explicit BlockBuffer(std::uint64_t blocks)
         : bytes_(static_cast<std::byte*>(
-              ::operator new(blocks * kBlockBytes, std::align_val_t{kBlockBytes}))),
+              ::operator new (blocks* kBlockBytes, std::align_val_t{kBlockBytes}))),
           size_(blocks * kBlockBytes)
     {
     }
     BlockBuffer(const BlockBuffer&) = delete;
     BlockBuffer& operator=(const BlockBuffer&) = delete;
-    ~BlockBuffer() { ::operator delete(bytes_, std::align_val_t{kBlockBytes}); }
+    ~BlockBuffer() { ::operator delete (bytes_, std::align_val_t{kBlockBytes}); }
 
     std::span<std::byte> span() { return {bytes_, size_}; }
     std::span<std::byte> block(std::uint64_t index)

@@ -200,9 +200,9 @@ Status Catalog::verify() const
         const bool order = parent != nullptr &&
                            (parent->head || (!version.head && parent->sequence > version.sequence));
         if (orphan || order || lists.count(version.first_list) == 0) {
-            return fail(ErrorCode::bad_record,
-                        fmt::format("catalog: version {} has no possible parent or dead list",
-                                    id.value));
+            return fail(
+                ErrorCode::bad_record,
+                fmt::format("catalog: version {} has no possible parent or dead list", id.value));
         }
     }
     for (const auto& [id, list] : lists) {

@@ -18,13 +18,13 @@ namespace coppice {
 // One state of a volume. A head is written to; all others are frozen.
 struct Version {
     VersionId id;
-    VersionId parent;       // 0: none
-    VolumeId volume;        // shown by this volume or snapshot; 0: by none
-    Sequence sequence;      // when it was frozen; head: 0
+    VersionId parent;   // 0: none
+    VolumeId volume;    // shown by this volume or snapshot; 0: by none
+    Sequence sequence;  // when it was frozen; head: 0
     ListId first_list;
     std::uint64_t held_blocks = 0;
     bool head = false;
-    bool held = false;      // kept by range references
+    bool held = false;  // kept by range references
     bool removed = false;
     unsigned reference_depth = 0;
     NodeRef map;

@@ -23,17 +23,13 @@ bool unneeded(const Version& version)
 
 bool Checkpoint::removable() const
 {
-    return std::any_of(state_.catalog.versions.begin(), state_.catalog.versions.end(),
-                       [&](const auto& entry) {
-                           return unneeded(entry.second) &&
-                                  state_.catalog.children(entry.first).size() <= 1;
-                       });
+    return std::any_of(
+        state_.catalog.versions.begin(), state_.catalog.versions.end(), [&](const auto& entry) {
+            return unneeded(entry.second) && state_.catalog.children(entry.first).size() <= 1;
+        });
 }
 
-bool Checkpoint::needed() const
-{
-    return state_.sequence > state_.durable_sequence || removable();
-}
+bool Checkpoint::needed() const { return state_.sequence > state_.durable_sequence || removable(); }
 
 // Takes versions that nothing needs out of the catalog. What they leave behind is settled by the
 // checkpoint that begins now, and what is dropped from now on already sees the new parents.
@@ -171,7 +167,8 @@ Status Checkpoint::drop_reference(Frozen& frozen, const Drop& drop, std::vector<
         for (Catalog* catalog : {&frozen.catalog, &state_.catalog}) {
             Version* held = catalog->version(VersionId(drop.block));
             if (held == nullptr || held->held_blocks < drop.length) {
-                return fail(ErrorCode::bad_record, "a range reference holds a version that is gone");
+                return fail(ErrorCode::bad_record,
+                            "a range reference holds a version that is gone");
             }
             held->held_blocks -= drop.length;
         }
@@ -278,16 +275,15 @@ Status Checkpoint::walk_removed(Frozen& frozen, const Removal& removal, std::vec
             std::memcpy(static_cast<void*>(&item), node->item(i), sizeof(item));
             const MapRun run = run_of(item);
             if (run.birth > removal.parent && run.kind == layout::MapKind::data) {
-                drops.push_back({ListId(), run.birth, layout::DeadKind::data, run.block,
+                drops.push_back(
+                    {ListId(), run.birth, layout::DeadKind::data, run.block, run.length});
+            } else if (run.birth > removal.parent && run.kind == layout::MapKind::range_reference) {
+                drops.push_back({ListId(), run.birth, layout::DeadKind::range_reference, run.detail,
                                  run.length});
-            } else if (run.birth > removal.parent &&
-                       run.kind == layout::MapKind::range_reference) {
-                drops.push_back({ListId(), run.birth, layout::DeadKind::range_reference,
-                                 run.detail, run.length});
             }
         }
-        drops.push_back({ListId(), entry.node.birth, layout::DeadKind::node,
-                         entry.node.block.value, 1});
+        drops.push_back(
+            {ListId(), entry.node.birth, layout::DeadKind::node, entry.node.block.value, 1});
         for (const Drop& drop : drops) {
             COPPICE_TRY(drop_reference(frozen, drop, freed));
         }

@@ -19,8 +19,8 @@ public:
 
     // Writes a checkpoint if there is anything to write. (task)
     Status run();
-    bool needed() const;      // something changed since the last one
-    bool removable() const;   // a version waits to be removed
+    bool needed() const;     // something changed since the last one
+    bool removable() const;  // a version waits to be removed
 
 private:
     // A version that left the catalog at the freeze, and what is still to be done for it.
@@ -29,7 +29,7 @@ private:
         Sequence sequence;          // of the removed version
         std::vector<ListId> lists;  // child's lists to look through; without a child: its own
         bool has_child = false;
-        NodeRef map;                // without a child: to be walked
+        NodeRef map;  // without a child: to be walked
         std::uint64_t version = 0;
     };
     // The state that the checkpoint writes down.

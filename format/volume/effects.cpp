@@ -370,8 +370,8 @@ Status Effects::apply_rollback(const layout::OperationRecord& record)
     const Volume* snapshot = state_.catalog.volume(VolumeId(record.source_volume));
     volume->record.size_bytes = snapshot->record.size_bytes;
     abandon_version(state_.catalog.head_of(*volume));
-    Version& head = state_.catalog.add_version(parent, volume->id,
-                                               state_.catalog.versions.at(parent).map);
+    Version& head =
+        state_.catalog.add_version(parent, volume->id, state_.catalog.versions.at(parent).map);
     source = state_.catalog.version(parent);
     head.head = true;
     head.reference_depth = source->reference_depth;

@@ -8,7 +8,7 @@ namespace coppice {
 
 MapRun run_of(const layout::MapItem& item)
 {
-    return {Lba(item.lba), item.length,  static_cast<layout::MapKind>(item.kind),
+    return {Lba(item.lba), item.length, static_cast<layout::MapKind>(item.kind),
             item.block,    item.detail, Sequence(item.birth)};
 }
 
@@ -57,8 +57,8 @@ std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t 
     std::vector<MapRun> runs;
     auto missing = collect(root, lba, length, runs, &leaves);
     if (!missing) {
-        missing = tree_.prepare(root, Key(lba.value > 0 ? lba.value - 1 : 0),
-                                Key(lba.value + length));
+        missing =
+            tree_.prepare(root, Key(lba.value > 0 ? lba.value - 1 : 0), Key(lba.value + length));
     }
     return missing;
 }

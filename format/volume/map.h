@@ -29,7 +29,8 @@ public:
     // `leaves`, if given, is raised by the number of leaves seen.
     std::optional<Missing> collect(const NodeRef& root, Lba lba, std::uint64_t length,
                                    std::vector<MapRun>& runs, std::uint64_t* leaves) const;
-    // Is everything in memory to change [lba, lba + length)? Then `leaves` says how many are touched.
+    // Is everything in memory to change [lba, lba + length)? Then `leaves` says how many are
+    // touched.
     std::optional<Missing> prepare(const NodeRef& root, Lba lba, std::uint64_t length,
                                    std::uint64_t& leaves) const;
     Status load(const Missing& missing) { return tree_.load(missing); }

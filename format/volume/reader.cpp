@@ -32,8 +32,8 @@ std::optional<Missing> Reader::resolve_version(VersionId version, Lba lba, std::
             plan.pieces.push_back({run_offset, BlockNo(run.block), run.length});
             break;
         case layout::MapKind::range_reference:
-            missing = resolve_version(VersionId(run.detail), Lba(run.block), run.length,
-                                      run_offset, depth + 1, plan, failed);
+            missing = resolve_version(VersionId(run.detail), Lba(run.block), run.length, run_offset,
+                                      depth + 1, plan, failed);
             break;
         case layout::MapKind::zero: break;
         case layout::MapKind::unwritable:
@@ -104,8 +104,7 @@ Status Reader::verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std:
     return {};
 }
 
-Status Reader::read_blocks(VolumeId volume, Lba lba, std::uint64_t count,
-                           std::span<std::byte> into)
+Status Reader::read_blocks(VolumeId volume, Lba lba, std::uint64_t count, std::span<std::byte> into)
 {
     COPPICE_ASSIGN(plan, resolve(volume, lba, count));
     std::vector<iovec> buffers(plan.pieces.size());

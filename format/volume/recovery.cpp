@@ -91,8 +91,8 @@ Status apply_command(State& state, Effects& effects, std::span<JournalOperation>
 {
     for (const JournalOperation& operation : command) {
         if (operation.type() == layout::OperationType::write) {
-            COPPICE_TRY(state.space.take_named(
-                {BlockNo(operation.record.block), operation.record.length}));
+            COPPICE_TRY(
+                state.space.take_named({BlockNo(operation.record.block), operation.record.length}));
         }
     }
     CacheUse use(state.cache);
@@ -129,8 +129,8 @@ Status replay(State& state, Scan& scan)
                 ++end;
             }
             if (to_be_applied(state, operations[begin])) {
-                COPPICE_TRY(apply_command(state, effects,
-                                          {operations.data() + begin, end - begin}));
+                COPPICE_TRY(
+                    apply_command(state, effects, {operations.data() + begin, end - begin}));
                 state.replayed_operations += end - begin;
             }
             begin = end;

@@ -25,18 +25,27 @@ Space::Totals totals_of(const layout::Superblock& superblock)
 
 State::State(Disk& disk_port, const OpenOptions& open_options,
              const layout::ImageHeader& image_header, const layout::Superblock& superblock)
-    : disk(disk_port), tasks(disk_port.tasks()), options(open_options), header(image_header),
+    : disk(disk_port),
+      tasks(disk_port.tasks()),
+      options(open_options),
+      header(image_header),
       cache(disk_port, seed_of(image_header), open_options.cache_bytes),
       space(disk_port, cache, image_header.fixed_blocks, decode(superblock.free_space),
             totals_of(superblock), open_options.read_only),
       checksums(cache, space, decode(superblock.checksums)),
       references(cache, space, decode(superblock.references)),
-      dead(cache, space, decode(superblock.dead)), map(cache),
+      dead(cache, space, decode(superblock.dead)),
+      map(cache),
       ring(disk_port, image_header.journal_start, image_header.journal_blocks,
            seed_of(image_header)),
-      catalog_root(decode(superblock.catalog)), range_root(decode(superblock.range_operations)),
-      sequence(superblock.sequence), generation(superblock.generation + 1),
-      durable(superblock.generation), durable_sequence(superblock.sequence), locks(tasks), released_waiters(tasks)
+      catalog_root(decode(superblock.catalog)),
+      range_root(decode(superblock.range_operations)),
+      sequence(superblock.sequence),
+      generation(superblock.generation + 1),
+      durable(superblock.generation),
+      durable_sequence(superblock.sequence),
+      locks(tasks),
+      released_waiters(tasks)
 {
     catalog.next_version = superblock.next_version;
     catalog.next_volume = superblock.next_volume;
@@ -117,9 +126,8 @@ void State::release_passed()
 BlockLocks::Handle BlockLocks::lock(const Held& wanted)
 {
     auto conflicts = [&](const Held& held) {
-        return held.volume == wanted.volume && held.begin < wanted.end &&
-               wanted.begin < held.end && (held.exclusive || wanted.exclusive) &&
-               obeys(Rule::partial_block_lock);
+        return held.volume == wanted.volume && held.begin < wanted.end && wanted.begin < held.end &&
+               (held.exclusive || wanted.exclusive) && obeys(Rule::partial_block_lock);
     };
     while (std::any_of(held_.begin(), held_.end(), conflicts)) {
         waiting_.wait();

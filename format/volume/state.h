@@ -103,10 +103,10 @@ struct State {
     NodeRef catalog_root;
     NodeRef range_root;
 
-    Sequence sequence;            // of the newest operation
-    Generation generation;        // under construction
-    Generation durable;           // of the newest durable superblock
-    Sequence durable_sequence;    // what that contains
+    Sequence sequence;          // of the newest operation
+    Generation generation;      // under construction
+    Generation durable;         // of the newest durable superblock
+    Sequence durable_sequence;  // what that contains
     std::map<VolumeId, Domain> domains;
     std::uint64_t last_join = 0;
     Pins pins;
@@ -129,8 +129,8 @@ struct State {
 
     Change change_for(const Version& version) const
     {
-        return {const_cast<Space&>(space), generation, sequence, catalog.parent_sequence(version),
-                version.first_list, version.volume.value};
+        return {const_cast<Space&>(space),        generation,         sequence,
+                catalog.parent_sequence(version), version.first_list, version.volume.value};
     }
 
     void join(VolumeId a, VolumeId b);

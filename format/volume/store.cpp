@@ -85,9 +85,12 @@ public:
     explicit StoreImpl(std::unique_ptr<State> state)
         : state_(std::move(state)),
           checkpoint_(*state_, [this] { return committer_.open_for_writing(); }),
-          committer_(*state_, [this] { return checkpoint_.run(); }), reader_(*state_),
-          effects_(*state_), writer_(*state_, reader_, effects_, committer_, checkpoint_),
-          managing_(state_->tasks), background_idle_(state_->tasks)
+          committer_(*state_, [this] { return checkpoint_.run(); }),
+          reader_(*state_),
+          effects_(*state_),
+          writer_(*state_, reader_, effects_, committer_, checkpoint_),
+          managing_(state_->tasks),
+          background_idle_(state_->tasks)
     {
     }
 
@@ -112,8 +115,7 @@ public:
     Status resize(VolumeId volume, std::uint64_t size_bytes) override;
     Status rename(VolumeId id, const std::string& name) override;
 
-    Status read(VolumeId volume, std::uint64_t offset_bytes,
-                std::span<const iovec> into) override;
+    Status read(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> into) override;
     Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
                  bool fua) override;
     Status deallocate(VolumeId volume, std::span<const Range> ranges) override;
@@ -129,8 +131,7 @@ public:
 private:
     VolumeInfo describe(const Volume& volume) const;
     Result<Volume*> known(VolumeId id);
-    Status check_free_name(const std::string& name, std::optional<VolumeId> of,
-                           VolumeId except);
+    Status check_free_name(const std::string& name, std::optional<VolumeId> of, VolumeId except);
     Status perform(const Operation& operation);
     bool checkpoint_due() const;
     void start_background(bool commit);
@@ -318,8 +319,8 @@ Status StoreImpl::check_free_name(const std::string& name, std::optional<VolumeI
     }
     auto taken = find(name, of);
     if (taken && taken->id != except) {
-        return fail(ErrorCode::exists, fmt::format("the name '{}' is taken by number {}", name,
-                                                   taken->id.value));
+        return fail(ErrorCode::exists,
+                    fmt::format("the name '{}' is taken by number {}", name, taken->id.value));
     }
     return {};
 }
@@ -350,12 +351,12 @@ Result<VolumeId> StoreImpl::snapshot(VolumeId volume, const NewSnapshot& snapsho
     }
     COPPICE_TRY(check_free_name(snapshot.name, volume, VolumeId()));
     const VolumeId id(state_->catalog.next_volume);
-    auto record = new_record(snapshot.name, source->size_bytes(), source->record.lba_shift,
-                             static_cast<std::uint8_t>(
-                                 layout::kVolumeSnapshot |
-                                 (snapshot.guest_made ? layout::kVolumeGuestMade : 0) |
-                                 (snapshot.vm_state_bytes > 0 ? layout::kVolumeHasVmState : 0)),
-                             state_->tasks.unix_ns());
+    auto record = new_record(
+        snapshot.name, source->size_bytes(), source->record.lba_shift,
+        static_cast<std::uint8_t>(layout::kVolumeSnapshot |
+                                  (snapshot.guest_made ? layout::kVolumeGuestMade : 0) |
+                                  (snapshot.vm_state_bytes > 0 ? layout::kVolumeHasVmState : 0)),
+        state_->tasks.unix_ns());
     record.parent_volume = static_cast<std::uint32_t>(volume.value);
     record.created_sequence = state_->sequence.value + 1;
     record.vm_state_bytes = snapshot.vm_state_bytes;
@@ -375,9 +376,9 @@ Result<VolumeId> StoreImpl::clone_volume(VolumeId snapshot, const std::string& n
     COPPICE_TRY(state_->check_writable());
     COPPICE_ASSIGN(source, known(snapshot));
     if (!source->snapshot()) {
-        return fail(ErrorCode::invalid_argument,
-                    fmt::format("{} is a volume; make a snapshot of it and clone that",
-                                snapshot.value));
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("{} is a volume; make a snapshot of it and clone that", snapshot.value));
     }
     COPPICE_TRY(check_free_name(name, std::nullopt, VolumeId()));
     const VolumeId id(state_->catalog.next_volume);
@@ -410,8 +411,7 @@ Status StoreImpl::rollback(VolumeId volume, VolumeId snapshot)
     if (target->snapshot() || !source->snapshot() ||
         VolumeId(source->record.parent_volume) != volume) {
         return fail(ErrorCode::invalid_argument,
-                    fmt::format("{} is not a snapshot of volume {}", snapshot.value,
-                                volume.value));
+                    fmt::format("{} is not a snapshot of volume {}", snapshot.value, volume.value));
     }
     auto operation = management(layout::OperationType::rollback, volume);
     operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
@@ -562,8 +562,7 @@ Result<BlockStatus> StoreImpl::block_status(VolumeId volume, Range range)
     const std::uint64_t end =
         std::min(size, range.offset_bytes + std::min(range.length_bytes, size));
     const Lba lba(range.offset_bytes / kBlockBytes);
-    const std::uint64_t count =
-        std::min(divide_up(end, kBlockBytes) - lba.value, kStatusBlocks);
+    const std::uint64_t count = std::min(divide_up(end, kBlockBytes) - lba.value, kStatusBlocks);
     COPPICE_ASSIGN(run, reader_.run_at(volume, lba, count));
     BlockStatus status;
     status.state = run.state;
@@ -617,9 +616,8 @@ Status StoreImpl::perform(const Operation& operation)
 
 void StoreImpl::submit(const Operation& operation, Completion completion)
 {
-    state_->tasks.spawn([this, operation, completion = std::move(completion)] {
-        completion(perform(operation));
-    });
+    state_->tasks.spawn(
+        [this, operation, completion = std::move(completion)] { completion(perform(operation)); });
 }
 
 }  // namespace

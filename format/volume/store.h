@@ -37,17 +37,17 @@ Uuid random_uuid();
 // ---- Creating and opening -----------------------------------------------------------------
 
 struct CreateOptions {
-    Uuid uuid;                         // identity of the image
-    std::uint64_t volume_bytes = 0;    // size of the first volume (id 1); 0: no volume
+    Uuid uuid;                       // identity of the image
+    std::uint64_t volume_bytes = 0;  // size of the first volume (id 1); 0: no volume
     std::string volume_name = "main";
-    unsigned lba_shift = 12;           // 9 or 12
-    std::uint64_t journal_bytes = 0;   // 0: scaled to the volume, 4 to 64 MiB
+    unsigned lba_shift = 12;          // 9 or 12
+    std::uint64_t journal_bytes = 0;  // 0: scaled to the volume, 4 to 64 MiB
 };
 
 struct OpenOptions {
-    bool read_only = false;  // nothing is written, replay stays in memory
-    std::uint64_t cache_bytes = 64ULL << 20;            // clean tree nodes kept in memory
-    std::uint64_t commit_interval_ns = 5'000'000'000;   // pending operations reach the journal
+    bool read_only = false;                            // nothing is written, replay stays in memory
+    std::uint64_t cache_bytes = 64ULL << 20;           // clean tree nodes kept in memory
+    std::uint64_t commit_interval_ns = 5'000'000'000;  // pending operations reach the journal
 };
 
 // ---- What there is ------------------------------------------------------------------------
@@ -55,13 +55,13 @@ struct OpenOptions {
 struct VolumeInfo {
     VolumeId id;
     std::string name;
-    bool snapshot = false;      // then read-only
+    bool snapshot = false;  // then read-only
     bool read_only = false;
     bool guest_made = false;
-    VolumeId parent;            // snapshot: of which volume; clone: of which snapshot
+    VolumeId parent;  // snapshot: of which volume; clone: of which snapshot
     std::uint64_t size_bytes = 0;
     unsigned lba_shift = 12;
-    std::uint64_t mapped_bytes = 0;   // with data of its own or shared
+    std::uint64_t mapped_bytes = 0;  // with data of its own or shared
     std::uint64_t created_unix_ns = 0;
     Sequence created;
     std::array<std::uint8_t, 16> nguid{};
@@ -97,8 +97,8 @@ struct ImageInfo {
 enum class BlockState : std::uint8_t { data, zero, hole };
 struct BlockStatus {
     BlockState state = BlockState::hole;
-    std::uint64_t length_bytes = 0;             // from the offset asked for
-    std::optional<std::uint64_t> host_offset;   // of data that lies in one piece in the host file
+    std::uint64_t length_bytes = 0;            // from the offset asked for
+    std::optional<std::uint64_t> host_offset;  // of data that lies in one piece in the host file
 };
 
 struct Statistics {
@@ -138,12 +138,12 @@ struct Operation {
     enum class Kind : std::uint8_t { read, write, flush, deallocate, write_zeroes, clone };
     Kind kind = Kind::read;
     VolumeId volume;
-    std::uint64_t offset_bytes = 0;            // read, write, write_zeroes, clone (destination)
-    std::uint64_t length_bytes = 0;            // read, write, write_zeroes
-    std::span<const iovec> buffers{};          // read, write
-    std::span<const Range> ranges{};           // deallocate: all of them, or none
-    std::span<const CloneSource> sources{};    // clone: one behind the other to offset_bytes
-    bool fua = false;                          // durable before the completion
+    std::uint64_t offset_bytes = 0;          // read, write, write_zeroes, clone (destination)
+    std::uint64_t length_bytes = 0;          // read, write, write_zeroes
+    std::span<const iovec> buffers{};        // read, write
+    std::span<const Range> ranges{};         // deallocate: all of them, or none
+    std::span<const CloneSource> sources{};  // clone: one behind the other to offset_bytes
+    bool fua = false;                        // durable before the completion
 };
 using Completion = std::function<void(Status)>;
 

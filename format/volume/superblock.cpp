@@ -38,8 +38,7 @@ bool header_valid(const layout::ImageHeader& header)
 bool superblock_valid(const layout::Superblock& superblock)
 {
     return superblock.magic == layout::kSuperblockMagic &&
-           superblock.checksum ==
-               metadata_checksum(bytes_of(superblock), seed_of(superblock.uuid));
+           superblock.checksum == metadata_checksum(bytes_of(superblock), seed_of(superblock.uuid));
 }
 
 // A header with the identity and geometry that a superblock repeats.
@@ -112,8 +111,7 @@ Result<Superblock> newest(Disk& disk, const std::vector<std::uint64_t>& places)
     Superblock best;
     for (std::uint64_t place : places) {
         COPPICE_ASSIGN(superblock, read_record<layout::Superblock>(disk, place));
-        if (superblock_valid(*superblock) &&
-            (!best || superblock->generation > best->generation)) {
+        if (superblock_valid(*superblock) && (!best || superblock->generation > best->generation)) {
             best = std::move(superblock);
         }
     }
@@ -149,8 +147,8 @@ Geometry geometry_for(std::uint64_t volume_bytes, std::uint64_t journal_bytes)
     const std::uint64_t wanted = journal_bytes != 0 ? journal_bytes : volume_bytes / 256;
     Geometry geometry;
     geometry.journal_start = layout::kJournalStart;
-    geometry.journal_blocks = std::clamp(divide_up(wanted, kBlockBytes),
-                                         layout::kMinJournalBlocks, layout::kMaxJournalBlocks);
+    geometry.journal_blocks = std::clamp(divide_up(wanted, kBlockBytes), layout::kMinJournalBlocks,
+                                         layout::kMaxJournalBlocks);
     geometry.superblock_near = layout::kSuperblockNear;
     geometry.superblock_far = geometry.journal_start + geometry.journal_blocks;
     geometry.fixed_blocks = geometry.superblock_far + layout::kSuperblockSlots;

@@ -34,10 +34,9 @@ JournalOperation make_operation(layout::OperationType type, VolumeId volume, Lba
 // Holds the blocks of a volume while they are changed.
 class RangeLock {
 public:
-    RangeLock(State& state, VolumeId volume, std::uint64_t begin, std::uint64_t end,
-              bool exclusive)
-        : state_(state), handle_(state.locks.lock({volume, lba_of(begin), lba_of(round_up(end)),
-                                                   exclusive}))
+    RangeLock(State& state, VolumeId volume, std::uint64_t begin, std::uint64_t end, bool exclusive)
+        : state_(state),
+          handle_(state.locks.lock({volume, lba_of(begin), lba_of(round_up(end)), exclusive}))
     {
     }
     RangeLock(const RangeLock&) = delete;
@@ -116,8 +115,8 @@ Status Writer::with_space(Body body)
     return body();
 }
 
-Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes,
-                           std::uint64_t length_bytes, bool for_writing) const
+Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                           bool for_writing) const
 {
     const Volume* found = state_.catalog.volume(volume);
     if (found == nullptr) {
@@ -131,8 +130,7 @@ Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes,
     if (offset_bytes % 512 != 0 || length_bytes % 512 != 0) {
         return fail(ErrorCode::invalid_argument, "offset and length must be multiples of 512");
     }
-    if (offset_bytes > found->size_bytes() ||
-        length_bytes > found->size_bytes() - offset_bytes) {
+    if (offset_bytes > found->size_bytes() || length_bytes > found->size_bytes() - offset_bytes) {
         return fail(ErrorCode::out_of_range,
                     fmt::format("bytes {} to {} are beyond the end of volume {}", offset_bytes,
                                 offset_bytes + length_bytes, volume.value));
@@ -156,8 +154,7 @@ Status Writer::stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Stag
         operation.record.block = extent.block.value;
         operation.payload.resize((extent.length - 1) * 4);
         for (std::uint64_t block = 0; block < extent.length; ++block) {
-            const Le32 checksum =
-                data_checksum(part.subspan(block * kBlockBytes, kBlockBytes));
+            const Le32 checksum = data_checksum(part.subspan(block * kBlockBytes, kBlockBytes));
             if (block == 0) {
                 operation.record.checksum = checksum;
             } else {
@@ -236,8 +233,7 @@ Status Writer::write(VolumeId volume, std::uint64_t offset_bytes, std::span<cons
     return with_space([&] { return write_once(volume, offset_bytes, from); });
 }
 
-Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes,
-                          std::span<const iovec> from)
+Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from)
 {
     const std::uint64_t length = total_bytes(from);
     COPPICE_TRY(check_range(volume, offset_bytes, length, true));
@@ -245,8 +241,8 @@ Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes,
         return {};
     }
     if (length > kMaxWriteBytes) {
-        return fail(ErrorCode::too_large, fmt::format("one write has at most {} bytes",
-                                                      kMaxWriteBytes));
+        return fail(ErrorCode::too_large,
+                    fmt::format("one write has at most {} bytes", kMaxWriteBytes));
     }
     const std::uint64_t end = offset_bytes + length;
     const std::uint64_t begin_block = round_down(offset_bytes);
@@ -261,8 +257,7 @@ Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes,
         COPPICE_TRY(reader_.read_blocks(volume, lba_of(begin_block), 1, buffer.block(0)));
     }
     if (tail && count > 1) {
-        COPPICE_TRY(reader_.read_blocks(volume, lba_of(end_block - 1), 1,
-                                        buffer.block(count - 1)));
+        COPPICE_TRY(reader_.read_blocks(volume, lba_of(end_block - 1), 1, buffer.block(count - 1)));
     }
     gather(from, buffer.span().subspan(offset_bytes - begin_block, length));
     Staged staged(state_);
@@ -295,8 +290,8 @@ std::vector<Range> Writer::disjoint(std::span<const Range> ranges)
         if (!result.empty() &&
             result.back().offset_bytes + result.back().length_bytes >= range.offset_bytes) {
             Range& last = result.back();
-            last.length_bytes = std::max(last.offset_bytes + last.length_bytes, end) -
-                                last.offset_bytes;
+            last.length_bytes =
+                std::max(last.offset_bytes + last.length_bytes, end) - last.offset_bytes;
         } else {
             result.push_back(range);
         }
@@ -374,8 +369,8 @@ Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
     const std::vector<CloneSource> all = merged(sources);
     std::uint64_t total = 0;
     for (const CloneSource& source : all) {
-        COPPICE_TRY(check_range(source.volume, source.range.offset_bytes,
-                                source.range.length_bytes, false));
+        COPPICE_TRY(check_range(source.volume, source.range.offset_bytes, source.range.length_bytes,
+                                false));
         total += source.range.length_bytes;
     }
     COPPICE_TRY(check_range(destination, offset_bytes, total, true));
@@ -412,9 +407,9 @@ Result<bool> Writer::worth_a_reference(std::span<const CloneSource> sources)
             depth = std::max(depth, version.reference_depth);
             std::vector<MapRun> runs;
             if (!missing) {
-                missing = state_.map.collect(version.map, lba_of(source.range.offset_bytes),
-                                             source.range.length_bytes / kBlockBytes, runs,
-                                             nullptr);
+                missing =
+                    state_.map.collect(version.map, lba_of(source.range.offset_bytes),
+                                       source.range.length_bytes / kBlockBytes, runs, nullptr);
             }
             items += runs.size();
             if (items > kInlineCloneItems) {

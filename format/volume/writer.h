@@ -17,7 +17,10 @@ class Writer {
 public:
     Writer(State& state, Reader& reader, Effects& effects, Committer& committer,
            Checkpoint& checkpoint)
-        : state_(state), reader_(reader), effects_(effects), committer_(committer),
+        : state_(state),
+          reader_(reader),
+          effects_(effects),
+          committer_(committer),
           checkpoint_(checkpoint)
     {
     }
@@ -62,8 +65,7 @@ private:
     Status write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
     Status clear_once(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
     static std::vector<Range> disjoint(std::span<const Range> ranges);
-    Status clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged,
-                       Command& command);
+    Status clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged, Command& command);
     Status share_once(VolumeId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
     Status copy_bytes(VolumeId destination, std::uint64_t offset_bytes,

@@ -10,11 +10,13 @@ constexpr std::size_t kSectorBytes = 512;
 
 }  // namespace
 
-std::string CutSummary::text() const {
+std::string CutSummary::text() const
+{
     return fmt::format("{} of {} unsynced writes kept, {} torn", kept, volatile_writes, torn);
 }
 
-void CutMaker::apply(SparseBytes& image, const LogEntry& entry) {
+void CutMaker::apply(SparseBytes& image, const LogEntry& entry)
+{
     if (entry.kind == LogEntry::Kind::discard) {
         image.zero(entry.offset_bytes, entry.length_bytes);
     } else {
@@ -22,7 +24,8 @@ void CutMaker::apply(SparseBytes& image, const LogEntry& entry) {
     }
 }
 
-void CutMaker::go_to(std::size_t entries) {
+void CutMaker::go_to(std::size_t entries)
+{
     for (; position_ < entries; ++position_) {
         if (log_.entries()[position_].kind != LogEntry::Kind::flush) {
             volatile_.push_back(position_);
@@ -35,7 +38,8 @@ void CutMaker::go_to(std::size_t entries) {
     }
 }
 
-SparseBytes CutMaker::whole() const {
+SparseBytes CutMaker::whole() const
+{
     SparseBytes image = durable_;
     for (const std::size_t index : volatile_) {
         apply(image, log_.entries()[index]);
@@ -44,7 +48,8 @@ SparseBytes CutMaker::whole() const {
 }
 
 // A beginning, an end, or any of the sectors.
-void CutMaker::apply_torn(SparseBytes& image, const LogEntry& entry, guest::Random& random) {
+void CutMaker::apply_torn(SparseBytes& image, const LogEntry& entry, guest::Random& random)
+{
     const std::size_t sectors = entry.data.size() / kSectorBytes;
     const std::uint64_t way = random.below(3);
     const std::size_t limit = random.below(sectors + 1);
@@ -57,7 +62,8 @@ void CutMaker::apply_torn(SparseBytes& image, const LogEntry& entry, guest::Rand
     }
 }
 
-SparseBytes CutMaker::cut(guest::Random& random, unsigned subset, CutSummary& summary) const {
+SparseBytes CutMaker::cut(guest::Random& random, unsigned subset, CutSummary& summary) const
+{
     constexpr std::uint64_t percents[] = {50, 90, 10, 75, 25};
     SparseBytes image = durable_;
     summary = {.volatile_writes = volatile_.size(), .kept = 0, .torn = 0};

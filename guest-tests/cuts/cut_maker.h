@@ -21,10 +21,12 @@ struct CutSummary {
 };
 
 class CutMaker {
-  public:
+public:
     // With `ignore_flushes` nothing is ever durable: what a store without syncs would be left with.
     CutMaker(const WriteLog& log, SparseBytes before, bool ignore_flushes)
-        : log_(log), durable_(std::move(before)), ignore_flushes_(ignore_flushes) {}
+        : log_(log), durable_(std::move(before)), ignore_flushes_(ignore_flushes)
+    {
+    }
 
     // Goes to the moment when the first `entries` of the log are done; only forward.
     void go_to(std::size_t entries);
@@ -33,7 +35,7 @@ class CutMaker {
     // The state with nothing lost.
     SparseBytes whole() const;
 
-  private:
+private:
     static void apply(SparseBytes& image, const LogEntry& entry);
     static void apply_torn(SparseBytes& image, const LogEntry& entry, guest::Random& random);
 

@@ -54,13 +54,15 @@ struct Counts {
 
 // What a crash of this very process says last: which image it was.
 std::array<char, 256> last_words{};
-void on_abort(int) {
+void on_abort(int)
+{
     const auto length = static_cast<std::size_t>(
         std::find(last_words.begin(), last_words.end(), '\0') - last_words.begin());
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, last_words.data(), length);
 }
 
-std::string complaints_of_checker(MemoryDisk& disk, bool strict) {
+std::string complaints_of_checker(MemoryDisk& disk, bool strict)
+{
     CheckOptions options;
     options.verify_data = true;
     options.max_findings = 5;
@@ -82,11 +84,12 @@ std::string complaints_of_checker(MemoryDisk& disk, bool strict) {
 }
 
 class Judge {
-  public:
+public:
     Judge(const std::vector<Stream>& streams, bool raw) : streams_(streams), raw_(raw) {}
 
     // What is wrong with the image; empty: nothing. Read-only.
-    std::string look(const SparseBytes& image, std::size_t entries, Counts& counts) const {
+    std::string look(const SparseBytes& image, std::size_t entries, Counts& counts) const
+    {
         if (raw_) {
             return ask_streams(reader_of(image), entries);
         }
@@ -103,7 +106,8 @@ class Judge {
     }
 
     // The same with the image opened for writing; then it is written, closed and checked.
-    std::string use(const SparseBytes& image, std::size_t entries) const {
+    std::string use(const SparseBytes& image, std::size_t entries) const
+    {
         return in_task(image, false, [&](MemoryDisk& disk) {
             std::string wrong = with_store(disk, false, [&](Store& store) {
                 std::string found = ask_streams(reader_of(store), entries);
@@ -119,7 +123,8 @@ class Judge {
 
     // The volume, by whoever wants to read it.
     std::string with_reader(const SparseBytes& image,
-                            const std::function<std::string(const Reader&)>& body) const {
+                            const std::function<std::string(const Reader&)>& body) const
+    {
         if (raw_) {
             return body(reader_of(image));
         }
@@ -128,21 +133,24 @@ class Judge {
         });
     }
 
-  private:
-    static Reader reader_of(const SparseBytes& image) {
+private:
+    static Reader reader_of(const SparseBytes& image)
+    {
         return [&image](std::uint64_t offset, std::span<std::byte> into) {
             image.read(offset, into);
             return true;
         };
     }
-    static Reader reader_of(Store& store) {
+    static Reader reader_of(Store& store)
+    {
         return [&store](std::uint64_t offset, std::span<std::byte> into) {
             const iovec buffer{into.data(), into.size()};
             return store.read(kVolume, offset, {&buffer, 1}).has_value();
         };
     }
 
-    std::string ask_streams(const Reader& read, std::size_t entries) const {
+    std::string ask_streams(const Reader& read, std::size_t entries) const
+    {
         for (std::size_t i = 0; i < streams_.size(); ++i) {
             const std::string wrong = streams_[i].judge(read, entries);
             if (!wrong.empty()) {
@@ -153,7 +161,8 @@ class Judge {
     }
 
     template <typename Body>
-    static std::string in_task(const SparseBytes& image, bool read_only, const Body& body) {
+    static std::string in_task(const SparseBytes& image, bool read_only, const Body& body)
+    {
         FiberTasks tasks({.virtual_time = true});
         MemoryDisk disk(tasks, image);
         disk.set_read_only(read_only);
@@ -163,7 +172,8 @@ class Judge {
     }
 
     template <typename Body>
-    static std::string with_store(MemoryDisk& disk, bool read_only, const Body& body) {
+    static std::string with_store(MemoryDisk& disk, bool read_only, const Body& body)
+    {
         OpenOptions options;
         options.read_only = read_only;
         Result<std::unique_ptr<Store>> store = Store::open(disk, options);
@@ -178,7 +188,8 @@ class Judge {
         return wrong;
     }
 
-    static std::string write_and_close(Store& store) {
+    static std::string write_and_close(Store& store)
+    {
         std::array<std::byte, kBlockBytes> block{};
         block.fill(std::byte{0x5a});
         const iovec buffer{block.data(), block.size()};
@@ -198,14 +209,17 @@ class Judge {
 };
 
 class Run {
-  public:
+public:
     Run(const Arguments& arguments, const WriteLog& log, std::vector<Stream> streams)
         : arguments_(arguments),
           log_(log),
           streams_(std::move(streams)),
-          judge_(streams_, arguments.format == "raw") {}
+          judge_(streams_, arguments.format == "raw")
+    {
+    }
 
-    int run(const SparseBytes& before) {
+    int run(const SparseBytes& before)
+    {
         if (!prepare(before)) {
             return 1;
         }
@@ -232,10 +246,11 @@ class Run {
         return counts_.failures == 0 && counts_.images > 0 ? 0 : 1;
     }
 
-  private:
+private:
     bool go_on() const { return counts_.failures < kMostFailures; }
 
-    bool prepare(const SparseBytes& before) {
+    bool prepare(const SparseBytes& before)
+    {
         std::size_t writes = 0;
         for (std::size_t i = 0; i < log_.entries().size(); ++i) {
             const LogEntry& entry = log_.entries()[i];
@@ -268,7 +283,8 @@ class Run {
     }
 
     // Right behind writes and discards, evenly over the run.
-    std::vector<std::size_t> choose_moments() const {
+    std::vector<std::size_t> choose_moments() const
+    {
         std::vector<std::size_t> all;
         for (std::size_t i = 0; i < log_.entries().size(); ++i) {
             if (log_.entries()[i].kind != LogEntry::Kind::flush) {
@@ -285,7 +301,8 @@ class Run {
         return chosen;
     }
 
-    void one(const CutMaker& maker, std::size_t entries, unsigned subset) {
+    void one(const CutMaker& maker, std::size_t entries, unsigned subset)
+    {
         const std::string name = fmt::format("{}:{}", entries, subset);
         if (!arguments_.only.empty() && arguments_.only != name) {
             return;
@@ -319,7 +336,8 @@ class Run {
     }
 
     // The volume as a raw file, for the checkers of file systems.
-    void export_volume(const SparseBytes& image, std::size_t entries, unsigned subset) {
+    void export_volume(const SparseBytes& image, std::size_t entries, unsigned subset)
+    {
         const bool due = counts_.images >= next_export_ && !arguments_.export_folder.empty() &&
                          streams_.front().seen(entries) != 0;
         if (!due) {
@@ -343,7 +361,8 @@ class Run {
         }
     }
 
-    static void save(const SparseBytes& bytes, const std::string& path) {
+    static void save(const SparseBytes& bytes, const std::string& path)
+    {
         std::ofstream file(path, std::ios::binary);
         std::array<std::byte, SparseBytes::kChunkBytes> chunk{};
         for (std::uint64_t at = 0; at < bytes.size_bytes(); at += chunk.size()) {
@@ -365,7 +384,8 @@ class Run {
     std::uint64_t next_export_ = 0;
 };
 
-int run(const Arguments& arguments) {
+int run(const Arguments& arguments)
+{
     const Result<std::unique_ptr<WriteLog>> log = WriteLog::open(arguments.log);
     Result<SparseBytes> before = load_image(arguments.before);
     if (!log || !before) {
@@ -387,7 +407,8 @@ int run(const Arguments& arguments) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv)
+{
     Arguments arguments;
     CLI::App app("Cuts the power at recorded host writes of a guest's run; judges what is left.");
     app.add_option("before", arguments.before, "the image when the run began")->required();

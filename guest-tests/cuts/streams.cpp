@@ -17,8 +17,8 @@ constexpr std::size_t kSectorBytes = 512;
 
 // True if the memory is what the job wrote for that place and number; as guest::make_block, without
 // a second buffer.
-bool is_block(const std::byte* memory, std::size_t bytes, std::uint64_t place,
-              std::uint64_t number) {
+bool is_block(const std::byte* memory, std::size_t bytes, std::uint64_t place, std::uint64_t number)
+{
     using guest::get_u64;
     if (get_u64(memory) != guest::pattern_magic || get_u64(memory + 8) != place ||
         get_u64(memory + 16) != number) {
@@ -34,13 +34,15 @@ bool is_block(const std::byte* memory, std::size_t bytes, std::uint64_t place,
     return true;
 }
 
-bool is_zero(const std::byte* memory, std::size_t bytes) {
+bool is_zero(const std::byte* memory, std::size_t bytes)
+{
     return memory[0] == std::byte{0} && std::memcmp(memory, memory + 1, bytes - 1) == 0;
 }
 
 }  // namespace
 
-Result<Stream> Stream::parse(const std::string& words) {
+Result<Stream> Stream::parse(const std::string& words)
+{
     std::istringstream in(words);
     std::string word;
     std::getline(in, word, ':');
@@ -72,12 +74,14 @@ Result<Stream> Stream::parse(const std::string& words) {
     return Stream(options);
 }
 
-std::uint64_t Stream::blocks() const {
+std::uint64_t Stream::blocks() const
+{
     const bool file = options_.kind == StreamOptions::Kind::file;
     return (file ? options_.file_bytes : options_.length_bytes) / options_.block_bytes;
 }
 
-void Stream::watch(std::size_t index, const LogEntry& entry) {
+void Stream::watch(std::size_t index, const LogEntry& entry)
+{
     std::uint64_t newest = seen(index);
     for (std::size_t at = 0; at + kSectorBytes <= entry.data.size(); at += kSectorBytes) {
         const std::byte* memory = entry.data.data() + at;
@@ -94,7 +98,8 @@ void Stream::watch(std::size_t index, const LogEntry& entry) {
     }
 }
 
-void Stream::locate(const Reader& read) {
+void Stream::locate(const Reader& read)
+{
     if (options_.kind != StreamOptions::Kind::file) {
         return;
     }
@@ -117,12 +122,14 @@ void Stream::locate(const Reader& read) {
     }
 }
 
-std::uint64_t Stream::seen(std::size_t entries) const {
+std::uint64_t Stream::seen(std::size_t entries) const
+{
     const auto behind = seen_.upper_bound(entries);
     return behind == seen_.begin() ? 0 : std::prev(behind)->second;
 }
 
-std::uint64_t Stream::acknowledged(std::size_t entries) const {
+std::uint64_t Stream::acknowledged(std::size_t entries) const
+{
     const std::uint64_t newest = seen(entries);
     if (newest == 0) {
         return 0;
@@ -133,7 +140,8 @@ std::uint64_t Stream::acknowledged(std::size_t entries) const {
     return newest == options_.first ? 0 : newest - 1;
 }
 
-std::string Stream::judge(const Reader& read, std::size_t entries) const {
+std::string Stream::judge(const Reader& read, std::size_t entries) const
+{
     // Before its first write the place of a stream may hold anything.
     if (seen(entries) == 0) {
         return {};
@@ -142,7 +150,8 @@ std::string Stream::judge(const Reader& read, std::size_t entries) const {
                                                         : judge_batches(read, entries);
 }
 
-std::string Stream::judge_batches(const Reader& read, std::size_t entries) const {
+std::string Stream::judge_batches(const Reader& read, std::size_t entries) const
+{
     const std::size_t unit = options_.block_bytes;
     const std::uint64_t newest_written = seen(entries);
     std::map<std::uint64_t, std::uint64_t> must;  // block → newest acknowledged batch
@@ -188,7 +197,8 @@ std::string Stream::judge_batches(const Reader& read, std::size_t entries) const
 // Nothing of a later write without all of the earlier ones. What is older than the batch of
 // `newest` must be there whole; of that batch itself the first blocks.
 std::string Stream::judge_order(const std::map<std::uint64_t, std::uint64_t>& found,
-                                std::uint64_t newest) const {
+                                std::uint64_t newest) const
+{
     const auto holds = [&found](std::uint64_t block, std::uint64_t number) {
         const auto at = found.find(block);
         return at != found.end() && at->second >= number;
@@ -216,7 +226,8 @@ std::string Stream::judge_order(const std::map<std::uint64_t, std::uint64_t>& fo
     return {};
 }
 
-std::string Stream::judge_units(const Reader& read, std::size_t entries) const {
+std::string Stream::judge_units(const Reader& read, std::size_t entries) const
+{
     const std::uint64_t units = options_.length_bytes / kAtomicUnitBytes;
     std::vector<std::uint64_t> found(units);
     std::uint64_t newest = 0;

@@ -37,7 +37,7 @@ struct StreamOptions {
 };
 
 class Stream {
-  public:
+public:
     static constexpr std::uint64_t kNumbersOfAStream = 1'000'000;
     static constexpr std::uint64_t kAtomicUnitBytes = 65536;
     static constexpr std::uint64_t kAtomicSyncEvery = 16;
@@ -61,7 +61,7 @@ class Stream {
     // What is wrong with the state after a cut; empty: nothing.
     std::string judge(const Reader& read, std::size_t entries) const;
 
-  private:
+private:
     std::string judge_batches(const Reader& read, std::size_t entries) const;
     std::string judge_units(const Reader& read, std::size_t entries) const;
     std::string judge_order(const std::map<std::uint64_t, std::uint64_t>& found,

@@ -19,21 +19,25 @@ constexpr std::uint64_t kVersion = 1;
 constexpr std::uint64_t kFlushFlag = 1;
 constexpr std::uint64_t kDiscardFlag = 4;
 
-tl::unexpected<Error> host_error(const std::string& path) {
+tl::unexpected<Error> host_error(const std::string& path)
+{
     return fail(ErrorCode::io, fmt::format("{}: {}", path, std::strerror(errno)));
 }
 
-std::uint64_t u64_at(std::span<const std::byte> bytes, std::uint64_t offset) {
+std::uint64_t u64_at(std::span<const std::byte> bytes, std::uint64_t offset)
+{
     std::uint64_t value = 0;
     std::memcpy(&value, bytes.data() + offset, sizeof value);
     return value;
 }
 
 class Descriptor {
-  public:
-    explicit Descriptor(const std::string& path)
-        : value(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
-    ~Descriptor() {
+public:
+    explicit Descriptor(const std::string& path) : value(::open(path.c_str(), O_RDONLY | O_CLOEXEC))
+    {
+    }
+    ~Descriptor()
+    {
         if (value >= 0) {
             ::close(value);
         }
@@ -46,7 +50,8 @@ class Descriptor {
 
 }  // namespace
 
-Result<std::unique_ptr<WriteLog>> WriteLog::open(const std::string& path) {
+Result<std::unique_ptr<WriteLog>> WriteLog::open(const std::string& path)
+{
     const Descriptor file(path);
     struct stat facts {};
     if (file.value < 0 || ::fstat(file.value, &facts) != 0) {
@@ -66,12 +71,14 @@ Result<std::unique_ptr<WriteLog>> WriteLog::open(const std::string& path) {
     return log;
 }
 
-WriteLog::~WriteLog() {
+WriteLog::~WriteLog()
+{
     // munmap takes what mmap gave, which was not const.
     ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());  // NOLINT
 }
 
-Status WriteLog::parse(const std::string& path) {
+Status WriteLog::parse(const std::string& path)
+{
     if (u64_at(bytes_, 0) != kMagic || u64_at(bytes_, 8) != kVersion) {
         return fail(ErrorCode::not_an_image, path + " is no log of writes");
     }
@@ -107,7 +114,8 @@ Status WriteLog::parse(const std::string& path) {
     return {};
 }
 
-Result<SparseBytes> load_image(const std::string& path) {
+Result<SparseBytes> load_image(const std::string& path)
+{
     const Descriptor file(path);
     struct stat facts {};
     if (file.value < 0 || ::fstat(file.value, &facts) != 0) {

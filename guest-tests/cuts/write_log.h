@@ -25,7 +25,7 @@ struct LogEntry {
 };
 
 class WriteLog {
-  public:
+public:
     static Result<std::unique_ptr<WriteLog>> open(const std::string& path);
     ~WriteLog();
     WriteLog(const WriteLog&) = delete;
@@ -33,7 +33,7 @@ class WriteLog {
 
     const std::vector<LogEntry>& entries() const { return entries_; }
 
-  private:
+private:
     WriteLog() = default;
     Status parse(const std::string& path);
 

@@ -33,7 +33,8 @@ constexpr Command commands[] = {
      "TARGET [--seed S] [--unit BYTES] [--length BYTES] [--block BYTES] [--synced N] [--prefix]"},
 };
 
-int usage() {
+int usage()
+{
     std::fprintf(stderr, "usage: guest-blocks COMMAND …\n");
     for (const Command& command : commands)
         std::fprintf(stderr, "  %s %s\n", command.name, command.usage);
@@ -42,13 +43,15 @@ int usage() {
 
 }  // namespace
 
-std::string option(const Words& words, const std::string& name, const std::string& otherwise) {
+std::string option(const Words& words, const std::string& name, const std::string& otherwise)
+{
     for (std::size_t at = 0; at + 1 < words.size(); ++at)
         if (words[at] == name) return words[at + 1];
     return otherwise;
 }
 
-bool flag(const Words& words, const std::string& name) {
+bool flag(const Words& words, const std::string& name)
+{
     for (const std::string& word : words)
         if (word == name) return true;
     return false;
@@ -56,7 +59,8 @@ bool flag(const Words& words, const std::string& name) {
 
 }  // namespace guest
 
-int main(int count, char** words) {
+int main(int count, char** words)
+{
     if (count < 2) return guest::usage();
     const guest::Words rest(words + 2, words + count);
     for (const guest::Command& command : guest::commands) {

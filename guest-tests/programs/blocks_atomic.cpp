@@ -30,7 +30,8 @@ constexpr std::size_t statx_mask_offset = 0x00;
 constexpr std::size_t statx_unit_min_offset = 0xa8;
 constexpr std::size_t statx_unit_max_offset = 0xac;
 
-std::uint32_t u32_at(const std::byte* memory, std::size_t offset) {
+std::uint32_t u32_at(const std::byte* memory, std::size_t offset)
+{
     std::uint32_t value;
     std::memcpy(&value, memory + offset, sizeof value);
     return value;
@@ -41,7 +42,8 @@ struct Plan {
     std::uint64_t unit_of(std::uint64_t write) const { return guest::unit_of(seed, write, units); }
 };
 
-Plan plan(const Words& words, const Target& target) {
+Plan plan(const Words& words, const Target& target)
+{
     Plan made{number(option(words, "--seed", "1")), number(option(words, "--unit", "64k")),
               std::min(number(option(words, "--length", "32m")), target.size_bytes()), 0};
     made.units = made.length / made.unit;
@@ -51,7 +53,8 @@ Plan plan(const Words& words, const Target& target) {
 
 }  // namespace
 
-int atomic_limits(const Words& words) {
+int atomic_limits(const Words& words)
+{
     std::byte facts[statx_bytes] = {};
     if (::syscall(SYS_statx, AT_FDCWD, words[0].c_str(), 0, statx_write_atomic, facts) != 0)
         refused("statx of " + words[0]);
@@ -65,7 +68,8 @@ int atomic_limits(const Words& words) {
     end(Exit::Wrong, "the largest atomic write is " + std::to_string(most) + " bytes");
 }
 
-int atomic_write(const Words& words) {
+int atomic_write(const Words& words)
+{
     const Target target(words[0], Target::Access::ReadWrite);
     const Plan work = plan(words, target);
     const std::uint64_t writes = number(option(words, "--writes", "500"));
@@ -88,7 +92,8 @@ int atomic_write(const Words& words) {
     return 0;
 }
 
-int atomic_verify(const Words& words) {
+int atomic_verify(const Words& words)
+{
     const Target target(words[0], Target::Access::Read);
     const Plan work = plan(words, target);
     const std::uint64_t synced = number(option(words, "--synced", "0"));

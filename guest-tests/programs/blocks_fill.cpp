@@ -16,7 +16,8 @@ struct Range {
     std::size_t unit;
 };
 
-Range parse(const Words& words) {
+Range parse(const Words& words)
+{
     Range range{number(words[1]), number(words[2]), number(option(words, "--place", words[1])),
                 number(option(words, "--generation", "1")),
                 static_cast<std::size_t>(number(option(words, "--unit", "4096")))};
@@ -31,7 +32,8 @@ constexpr std::size_t piece_bytes = std::size_t{1} << 20;  // one system call's 
 
 }  // namespace
 
-int fill(const Words& words) {
+int fill(const Words& words)
+{
     const Range range = parse(words);
     const Target target(words[0], Target::Access::ReadWrite);
     Buffer buffer(piece_bytes);
@@ -47,7 +49,8 @@ int fill(const Words& words) {
     return 0;
 }
 
-int check(const Words& words) {
+int check(const Words& words)
+{
     const Range range = parse(words);
     const bool zero = flag(words, "--zero");
     const Target target(words[0], Target::Access::Read);

@@ -11,16 +11,19 @@ namespace guest {
 namespace {
 
 class Mix {
-  public:
+public:
     Mix(const Target& target, std::uint64_t offset, std::uint64_t length, std::uint64_t seed)
         : target_(target),
           offset_(offset),
           unit_(target.block_bytes()),
           generations_(static_cast<std::size_t>(length / unit_), never_written),
           random_(seed),
-          buffer_(max_bytes) {}
+          buffer_(max_bytes)
+    {
+    }
 
-    void step() {
+    void step()
+    {
         const std::uint64_t kind = random_.below(100);
         // Short operations are the common ones; all lengths up to the bound occur.
         const std::uint64_t bound = (max_bytes / unit_) >> random_.below(6);
@@ -37,18 +40,20 @@ class Mix {
         else
             target_.sync();
     }
-    void compare_all() {
+    void compare_all()
+    {
         const std::uint64_t step = max_bytes / unit_;
         for (std::uint64_t first = 0; first < generations_.size(); first += step)
             compare(first, std::min<std::uint64_t>(step, generations_.size() - first));
     }
 
-  private:
+private:
     static constexpr std::size_t max_bytes = 128 * 1024;
 
     std::uint64_t place(std::uint64_t block) const { return offset_ + block * unit_; }
 
-    void write(std::uint64_t first, std::uint64_t count) {
+    void write(std::uint64_t first, std::uint64_t count)
+    {
         ++generation_;
         for (std::uint64_t i = 0; i < count; ++i) {
             make_block(buffer_.data() + i * unit_, unit_, place(first + i), generation_);
@@ -58,7 +63,8 @@ class Mix {
         target_.write(buffer_.data(), count * unit_, place(first),
                       random_.below(8) == 0 ? RWF_DSYNC : 0);
     }
-    void forget(std::uint64_t first, std::uint64_t count, bool discard) {
+    void forget(std::uint64_t first, std::uint64_t count, bool discard)
+    {
         if (discard)
             target_.discard(place(first), count * unit_);
         else
@@ -66,7 +72,8 @@ class Mix {
         std::fill_n(generations_.begin() + static_cast<std::ptrdiff_t>(first), count,
                     never_written);
     }
-    void compare(std::uint64_t first, std::uint64_t count) {
+    void compare(std::uint64_t first, std::uint64_t count)
+    {
         target_.read(buffer_.data(), count * unit_, place(first));
         for (std::uint64_t i = 0; i < count; ++i) {
             const Found found = read_block(buffer_.data() + i * unit_, unit_);
@@ -93,7 +100,8 @@ class Mix {
 
 }  // namespace
 
-int model(const Words& words) {
+int model(const Words& words)
+{
     const Target target(words[0], Target::Access::ReadWrite);
     if (!target.is_device()) end(Exit::Usage, "model works on a device");
     const std::uint64_t operations = number(option(words, "--operations", "2000"));

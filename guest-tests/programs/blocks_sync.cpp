@@ -27,7 +27,8 @@ struct Round {
     std::uint64_t start, acknowledged;  // acknowledged == start - 1: nothing was
 };
 
-std::vector<Round> read_history(const std::string& path) {
+std::vector<Round> read_history(const std::string& path)
+{
     std::ifstream file(path);
     if (!file) refused(path);
     std::vector<Round> rounds;
@@ -40,7 +41,8 @@ std::vector<Round> read_history(const std::string& path) {
 
 }  // namespace
 
-int sync_write(const Words& words) {
+int sync_write(const Words& words)
+{
     const Target target(words[0], Target::Access::ReadWrite);
     const std::uint64_t start = number(words[1]);
     const std::uint64_t seed = number(option(words, "--seed", "1"));
@@ -63,7 +65,8 @@ int sync_write(const Words& words) {
     return 0;
 }
 
-int sync_check(const Words& words) {
+int sync_check(const Words& words)
+{
     const Target target(words[0], Target::Access::Read);
     const std::vector<Round> rounds = read_history(words[1]);
     const std::uint64_t seed = number(option(words, "--seed", "1"));

@@ -19,18 +19,21 @@ namespace guest {
 
 enum class Exit : int { Good = 0, Wrong = 1, Usage = 2, Refused = 3 };
 
-[[noreturn]] inline void end(Exit code, const std::string& why) {
+[[noreturn]] inline void end(Exit code, const std::string& why)
+{
     std::fflush(stdout);
     std::fprintf(stderr, "%s\n", why.c_str());
     std::exit(static_cast<int>(code));
 }
 
-[[noreturn]] inline void refused(const std::string& what) {
+[[noreturn]] inline void refused(const std::string& what)
+{
     end(Exit::Refused, what + ": " + std::strerror(errno));
 }
 
 // A number with an optional suffix k, m, g (powers of 1024).
-inline std::uint64_t number(const std::string& word) {
+inline std::uint64_t number(const std::string& word)
+{
     char* rest = nullptr;
     errno = 0;
     std::uint64_t value = std::strtoull(word.c_str(), &rest, 0);
@@ -53,12 +56,13 @@ inline std::uint64_t number(const std::string& word) {
 constexpr std::size_t direct_alignment_bytes = 4096;
 
 class Buffer {
-  public:
+public:
     explicit Buffer(std::size_t bytes)
         : size_(bytes),
           data_(static_cast<std::byte*>(std::aligned_alloc(
               direct_alignment_bytes, (bytes + direct_alignment_bytes - 1) /
-                                          direct_alignment_bytes * direct_alignment_bytes))) {
+                                          direct_alignment_bytes * direct_alignment_bytes)))
+    {
         if (!data_) throw std::bad_alloc();
         std::memset(data_.get(), 0, bytes);
     }
@@ -66,7 +70,7 @@ class Buffer {
     const std::byte* data() const { return data_.get(); }
     std::size_t size() const { return size_; }
 
-  private:
+private:
     struct Free {
         void operator()(std::byte* memory) const { std::free(memory); }
     };
@@ -74,18 +78,21 @@ class Buffer {
     std::unique_ptr<std::byte, Free> data_;
 };
 
-inline double seconds_now() {
+inline double seconds_now()
+{
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
 }
 
 // One machine-readable figure: `FIGURE name value unit`.
-inline void figure(const char* name, double value, const char* unit) {
+inline void figure(const char* name, double value, const char* unit)
+{
     std::printf("FIGURE %s %.6g %s\n", name, value, unit);
 }
 
 // SplitMix64 (Steele, Lea, Flood): every number of a test follows from its seed.
-inline std::uint64_t mix(std::uint64_t value) {
+inline std::uint64_t mix(std::uint64_t value)
+{
     value += 0x9e3779b97f4a7c15;
     value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
     value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
@@ -94,12 +101,12 @@ inline std::uint64_t mix(std::uint64_t value) {
 
 // A repeatable stream of numbers.
 class Random {
-  public:
+public:
     explicit Random(std::uint64_t seed) : state_(seed) {}
     std::uint64_t next() { return mix(state_++); }
     std::uint64_t below(std::uint64_t bound) { return next() % bound; }
 
-  private:
+private:
     std::uint64_t state_;
 };
 

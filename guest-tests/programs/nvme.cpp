@@ -34,7 +34,8 @@ constexpr std::size_t list_header_bytes = 64;
 constexpr std::size_t list_entry_bytes = 256;
 constexpr std::size_t list_buffer_bytes = 64 * 1024;  // 255 entries
 
-std::uint64_t little_endian(const std::byte* at, std::size_t bytes) {
+std::uint64_t little_endian(const std::byte* at, std::size_t bytes)
+{
     std::uint64_t value = 0;
     for (std::size_t i = 0; i < bytes; ++i)
         value |= std::to_integer<std::uint64_t>(at[i]) << (8 * i);
@@ -42,9 +43,10 @@ std::uint64_t little_endian(const std::byte* at, std::size_t bytes) {
 }
 
 class Device {
-  public:
+public:
     explicit Device(const std::string& path)
-        : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+        : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC))
+    {
         if (descriptor < 0) refused(path);
     }
     ~Device() { ::close(descriptor); }
@@ -55,7 +57,8 @@ class Device {
 };
 
 // libnvme returns 0, a positive NVMe status, or -1 with errno.
-void expect_success(int status, const std::string& what) {
+void expect_success(int status, const std::string& what)
+{
     if (status == 0) return;
     if (status < 0) refused(what);
     std::array<char, 32> number_text{};
@@ -66,7 +69,8 @@ void expect_success(int status, const std::string& what) {
 
 std::uint32_t admin(const Device& device, std::uint8_t opcode, std::uint32_t nsid,
                     std::uint32_t cdw10, std::uint32_t cdw11, std::byte* data, std::size_t bytes,
-                    const std::string& what) {
+                    const std::string& what)
+{
     std::uint32_t result = 0;
     const double start = seconds_now();
     const int status = nvme_admin_passthru(device.descriptor, opcode, 0, 0, nsid, 0, 0, cdw10,
@@ -78,19 +82,22 @@ std::uint32_t admin(const Device& device, std::uint8_t opcode, std::uint32_t nsi
     return result;
 }
 
-std::uint32_t nsid_of(const std::string& word) {
+std::uint32_t nsid_of(const std::string& word)
+{
     if (word == "all") return all_namespaces;
     return static_cast<std::uint32_t>(number(word));
 }
 
-Buffer name_request(const std::string& name) {
+Buffer name_request(const std::string& name)
+{
     if (name.size() > name_bytes) end(Exit::Usage, "a name has at most 128 bytes");
     Buffer request(name_request_bytes);
     std::memcpy(request.data(), name.data(), name.size());
     return request;
 }
 
-int snapshot_create(const Words& words) {
+int snapshot_create(const Words& words)
+{
     const Device device(words[0]);
     Buffer request = name_request(words[2]);
     std::printf("id %u\n", admin(device, opcode_snapshot_create, nsid_of(words[1]), 0, 0,
@@ -98,7 +105,8 @@ int snapshot_create(const Words& words) {
     return 0;
 }
 
-int snapshot_list(const Words& words) {
+int snapshot_list(const Words& words)
+{
     const Device device(words[0]);
     Buffer list(list_buffer_bytes);
     admin(device, opcode_snapshot_list, nsid_of(words[1]), list_buffer_bytes / 4 - 1, 0,
@@ -125,13 +133,15 @@ int snapshot_list(const Words& words) {
     return 0;
 }
 
-int snapshot_delete(const Words& words) {
+int snapshot_delete(const Words& words)
+{
     const Device device(words[0]);
     admin(device, opcode_snapshot_delete, nsid_of(words[1]), 0, 0, nullptr, 0, "snapshot_delete");
     return 0;
 }
 
-int clone_snapshot(const Words& words) {
+int clone_snapshot(const Words& words)
+{
     const Device device(words[0]);
     Buffer request = name_request(words[2]);
     std::printf("id %u\n", admin(device, opcode_clone, nsid_of(words[1]), 0, 0, request.data(),
@@ -139,7 +149,8 @@ int clone_snapshot(const Words& words) {
     return 0;
 }
 
-int rollback(const Words& words) {
+int rollback(const Words& words)
+{
     const Device device(words[0]);
     const bool force = words.size() > 3 && words[3] == "force";
     admin(device, opcode_rollback, nsid_of(words[1]), nsid_of(words[2]), force ? rollback_force : 0,
@@ -147,7 +158,8 @@ int rollback(const Words& words) {
     return 0;
 }
 
-int attach_or_detach(const Words& words, bool attach) {
+int attach_or_detach(const Words& words, bool attach)
+{
     const Device device(words[0]);
     nvme_id_ctrl controller{};
     expect_success(nvme_identify_ctrl(device.descriptor, &controller), "identify controller");
@@ -164,14 +176,11 @@ int attach_or_detach(const Words& words, bool attach) {
     return 0;
 }
 
-int attach(const Words& words) {
-    return attach_or_detach(words, true);
-}
-int detach(const Words& words) {
-    return attach_or_detach(words, false);
-}
+int attach(const Words& words) { return attach_or_detach(words, true); }
+int detach(const Words& words) { return attach_or_detach(words, false); }
 
-int namespaces(const Words& words) {
+int namespaces(const Words& words)
+{
     const Device device(words[0]);
     nvme_ns_list list{};
     if (words[1] == "allocated")
@@ -183,11 +192,10 @@ int namespaces(const Words& words) {
     return 0;
 }
 
-std::uint32_t lba_bytes(const nvme_id_ns& facts) {
-    return 1U << facts.lbaf[facts.flbas & 0xf].ds;
-}
+std::uint32_t lba_bytes(const nvme_id_ns& facts) { return 1U << facts.lbaf[facts.flbas & 0xf].ds; }
 
-int info(const Words& words) {
+int info(const Words& words)
+{
     const Device device(words[0]);
     nvme_id_ctrl controller{};
     nvme_id_ns facts{};
@@ -208,7 +216,8 @@ int info(const Words& words) {
 
 // enable-copy-formats CONTROLLER: says that this host knows Copy descriptor format 2, without which
 // a controller refuses it (Base 5.27.1.18, Host Behavior Support, CDFE at byte 4).
-int enable_copy_formats(const Words& words) {
+int enable_copy_formats(const Words& words)
+{
     const Device device(words[0]);
     constexpr std::uint32_t host_behavior = 0x16;
     constexpr std::size_t bytes = 512;
@@ -230,7 +239,8 @@ int enable_copy_formats(const Words& words) {
 // copy NAMESPACE-DEVICE SOURCE DESTINATION LENGTH [SOURCE_NSID]: as few commands as the limits
 // allow. With a source namespace the descriptors are of format 2 (NVM command set 1.1, Copy, figure
 // of "Source Range Entries Descriptor Format 2h": SNSID at byte 0, SLBA at 8, NLB at 16).
-int copy(const Words& words) {
+int copy(const Words& words)
+{
     const Device device(words[0]);
     std::uint32_t nsid = 0;
     if (nvme_get_nsid(device.descriptor, &nsid) != 0) refused("namespace id of " + words[0]);
@@ -305,7 +315,8 @@ constexpr Command commands[] = {
     {"rollback", rollback, 3, "CONTROLLER NSID SNAPSHOT [force]"},
 };
 
-int usage() {
+int usage()
+{
     std::fprintf(stderr, "usage: guest-nvme COMMAND …\n");
     for (const Command& command : commands)
         std::fprintf(stderr, "  %s %s\n", command.name, command.usage);
@@ -315,7 +326,8 @@ int usage() {
 }  // namespace
 }  // namespace guest
 
-int main(int count, char** words) {
+int main(int count, char** words)
+{
     if (count < 2) return guest::usage();
     const guest::Words rest(words + 2, words + count);
     for (const guest::Command& command : guest::commands) {

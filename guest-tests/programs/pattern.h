@@ -17,17 +17,17 @@ namespace guest {
 constexpr std::uint64_t pattern_magic = 0x6b636f6c62706f63;  // "copblock"
 constexpr std::uint64_t never_written = 0;
 
-inline void put_u64(std::byte* at, std::uint64_t value) {
-    std::memcpy(at, &value, sizeof value);
-}
-inline std::uint64_t get_u64(const std::byte* at) {
+inline void put_u64(std::byte* at, std::uint64_t value) { std::memcpy(at, &value, sizeof value); }
+inline std::uint64_t get_u64(const std::byte* at)
+{
     std::uint64_t value;
     std::memcpy(&value, at, sizeof value);
     return value;
 }
 
 inline void make_block(std::byte* block, std::size_t bytes, std::uint64_t place,
-                       std::uint64_t generation) {
+                       std::uint64_t generation)
+{
     put_u64(block, pattern_magic);
     put_u64(block + 8, place);
     put_u64(block + 16, generation);
@@ -45,7 +45,8 @@ struct Found {
     std::uint64_t generation;  // never_written for zeroes
 };
 
-inline Found read_block(const std::byte* block, std::size_t bytes) {
+inline Found read_block(const std::byte* block, std::size_t bytes)
+{
     if (get_u64(block) == 0) {
         bool zero = block[0] == std::byte{0} && std::memcmp(block, block + 1, bytes - 1) == 0;
         return {zero, 0, never_written};

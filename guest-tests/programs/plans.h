@@ -14,7 +14,8 @@ struct Batch {
     bool fua;
 };
 
-inline Batch batch(std::uint64_t seed, std::uint64_t number, std::uint64_t blocks) {
+inline Batch batch(std::uint64_t seed, std::uint64_t number, std::uint64_t blocks)
+{
     Random random(mix(seed) ^ (number << 8));
     Batch made{{}, number % 2 == 1};
     const std::uint64_t count = made.fua ? 1 : 1 + random.below(12);
@@ -28,7 +29,8 @@ inline Batch batch(std::uint64_t seed, std::uint64_t number, std::uint64_t block
 }
 
 // atomic-write: write n fills one unit of `units`.
-inline std::uint64_t unit_of(std::uint64_t seed, std::uint64_t write, std::uint64_t units) {
+inline std::uint64_t unit_of(std::uint64_t seed, std::uint64_t write, std::uint64_t units)
+{
     return mix(mix(seed) ^ write) % units;
 }
 

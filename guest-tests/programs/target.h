@@ -18,10 +18,11 @@ namespace guest {
 // and each read comes from the device; files are not (their file system's cache is part of the
 // test).
 class Target {
-  public:
+public:
     enum class Access { Read, ReadWrite };
 
-    Target(const std::string& path, Access access) : path_(path) {
+    Target(const std::string& path, Access access) : path_(path)
+    {
         struct stat facts {};
         if (::stat(path.c_str(), &facts) != 0) refused(path);
         is_device_ = S_ISBLK(facts.st_mode);
@@ -46,8 +47,8 @@ class Target {
     std::uint64_t size_bytes() const { return size_bytes_; }
     std::uint32_t block_bytes() const { return block_bytes_; }
 
-    void write(const std::byte* data, std::size_t bytes, std::uint64_t offset,
-               int flags = 0) const {
+    void write(const std::byte* data, std::size_t bytes, std::uint64_t offset, int flags = 0) const
+    {
         // A partial write would make two commands of one, which the tests count on not happening.
         const iovec part{const_cast<std::byte*>(data), bytes};
         const ssize_t done = ::pwritev2(descriptor_, &part, 1, static_cast<off_t>(offset), flags);
@@ -56,7 +57,8 @@ class Target {
             end(Exit::Refused,
                 "a write at " + std::to_string(offset) + " of " + path_ + " was done in part only");
     }
-    void read(std::byte* data, std::size_t bytes, std::uint64_t offset) const {
+    void read(std::byte* data, std::size_t bytes, std::uint64_t offset) const
+    {
         std::size_t done = 0;
         while (done < bytes) {
             const ssize_t part =
@@ -67,19 +69,22 @@ class Target {
             done += static_cast<std::size_t>(part);
         }
     }
-    void sync() const {
+    void sync() const
+    {
         if (::fsync(descriptor_) != 0) refused("fsync of " + path_);
     }
-    void discard(std::uint64_t offset, std::uint64_t bytes) const {
+    void discard(std::uint64_t offset, std::uint64_t bytes) const
+    {
         std::uint64_t range[2] = {offset, bytes};
         if (::ioctl(descriptor_, BLKDISCARD, range) != 0) refused("BLKDISCARD on " + path_);
     }
-    void zero_out(std::uint64_t offset, std::uint64_t bytes) const {
+    void zero_out(std::uint64_t offset, std::uint64_t bytes) const
+    {
         std::uint64_t range[2] = {offset, bytes};
         if (::ioctl(descriptor_, BLKZEROOUT, range) != 0) refused("BLKZEROOUT on " + path_);
     }
 
-  private:
+private:
     std::string path_;
     int descriptor_ = -1;
     bool is_device_ = false;

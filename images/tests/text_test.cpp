@@ -4,7 +4,8 @@
 
 using namespace coppice::images;
 
-TEST_CASE("sizes are read with their suffixes") {
+TEST_CASE("sizes are read with their suffixes")
+{
     REQUIRE(parse_size("0") == 0);
     REQUIRE(parse_size("4096") == 4096);
     REQUIRE(parse_size("512B") == 512);
@@ -20,7 +21,8 @@ TEST_CASE("sizes are read with their suffixes") {
     REQUIRE(parse_size("18446744073709551615") == UINT64_MAX);
 }
 
-TEST_CASE("what is no size is refused") {
+TEST_CASE("what is no size is refused")
+{
     for (const char* text : {"",           "G",
                              "-1",         "+1",
                              " 1",         "1 ",
@@ -37,7 +39,8 @@ TEST_CASE("what is no size is refused") {
     REQUIRE(parse_size("15.999E"));
 }
 
-TEST_CASE("sizes and counts are written for people") {
+TEST_CASE("sizes and counts are written for people")
+{
     REQUIRE(size_text(0) == "0 B");
     REQUIRE(size_text(1023) == "1023 B");
     REQUIRE(size_text(1024) == "1 KiB");
@@ -56,7 +59,8 @@ TEST_CASE("sizes and counts are written for people") {
     REQUIRE(time_text(UINT64_MAX) != "");
 }
 
-TEST_CASE("tables align their columns, also with names that are not ASCII") {
+TEST_CASE("tables align their columns, also with names that are not ASCII")
+{
     Table table({{"ID", Table::Align::right}, {"NAME"}, {"SIZE", Table::Align::right}});
     table.add({"1", "größe", "10 GiB"});
     table.add({"10", "b", "1 B"});

@@ -29,7 +29,8 @@ struct Run {
     std::string err;
 };
 
-std::string contents(const fs::path& path) {
+std::string contents(const fs::path& path)
+{
     std::ifstream file(path, std::ios::binary);
     std::ostringstream text;
     text << file.rdbuf();
@@ -38,8 +39,9 @@ std::string contents(const fs::path& path) {
 
 // A folder of its own for each test, where the tool is run.
 class Folder {
-  public:
-    Folder() {
+public:
+    Folder()
+    {
         std::string pattern = (fs::temp_directory_path() / "coppice-tool-XXXXXX").string();
         REQUIRE(mkdtemp(pattern.data()) != nullptr);
         path = pattern;
@@ -48,7 +50,8 @@ class Folder {
     Folder(const Folder&) = delete;
     Folder& operator=(const Folder&) = delete;
 
-    Run run(const std::string& arguments) const {
+    Run run(const std::string& arguments) const
+    {
         const std::string command =
             fmt::format("cd '{}' && '{}' {} >'{}/.out' 2>'{}/.err' </dev/null", path.string(),
                         COPPICE_TOOL, arguments, path.string(), path.string());
@@ -60,7 +63,8 @@ class Folder {
         return result;
     }
     // Must succeed; what it printed.
-    std::string ok(const std::string& arguments) const {
+    std::string ok(const std::string& arguments) const
+    {
         const Run result = run(arguments);
         INFO(arguments << "\n" << result.out << result.err);
         REQUIRE(result.code == 0);
@@ -69,7 +73,8 @@ class Folder {
     }
     json ok_json(const std::string& arguments) const { return json::parse(ok(arguments)); }
     // Must fail with this code and exactly one line, which begins and reads as it should.
-    std::string fails(const std::string& arguments, int code, const std::string& part) const {
+    std::string fails(const std::string& arguments, int code, const std::string& part) const
+    {
         const Run result = run(arguments);
         INFO(arguments << "\n" << result.out << result.err);
         REQUIRE(result.code == code);
@@ -84,7 +89,8 @@ class Folder {
 };
 
 // Writes `blocks` random blocks at `block` of the volume "main".
-void write_data(const std::string& path, std::uint64_t block, std::uint64_t blocks) {
+void write_data(const std::string& path, std::uint64_t block, std::uint64_t blocks)
+{
     FiberTasks tasks;
     tasks.run([&] {
         auto disk = FileDisk::open(tasks, path, {});
@@ -100,7 +106,8 @@ void write_data(const std::string& path, std::uint64_t block, std::uint64_t bloc
     });
 }
 
-void flip(const std::string& path, std::uint64_t offset) {
+void flip(const std::string& path, std::uint64_t offset)
+{
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(static_cast<std::streamoff>(offset));
     const int byte = file.get();
@@ -109,7 +116,8 @@ void flip(const std::string& path, std::uint64_t offset) {
     REQUIRE(file.good());
 }
 
-std::vector<std::string> all_commands() {
+std::vector<std::string> all_commands()
+{
     return {"create",          "info",
             "snapshot create", "snapshot list",
             "snapshot delete", "snapshot rollback",
@@ -122,7 +130,8 @@ std::vector<std::string> all_commands() {
 
 }  // namespace
 
-TEST_CASE("an image is made, shown and checked") {
+TEST_CASE("an image is made, shown and checked")
+{
     const Folder folder;
     REQUIRE(folder.ok("create --lba 512 --name system --journal 8M d.coppice 10G") ==
             "d.coppice: volume 'system' of 10 GiB, 512-byte LBAs\n");
@@ -140,7 +149,8 @@ TEST_CASE("an image is made, shown and checked") {
     REQUIRE(info["host_bytes"] < 32 << 20);
 }
 
-TEST_CASE("sizes that cannot be are refused, and nothing is written") {
+TEST_CASE("sizes that cannot be are refused, and nothing is written")
+{
     const Folder folder;
     const auto refused = [&](const std::string& arguments, const std::string& part) {
         folder.fails(arguments, 2, part);
@@ -167,7 +177,8 @@ TEST_CASE("sizes that cannot be are refused, and nothing is written") {
     folder.ok("check d");
 }
 
-TEST_CASE("a file that exists is kept unless it must go") {
+TEST_CASE("a file that exists is kept unless it must go")
+{
     const Folder folder;
     std::ofstream(folder.file("d")) << "precious";
     folder.fails("create d 1G", 1, "exists; --force");
@@ -177,7 +188,8 @@ TEST_CASE("a file that exists is kept unless it must go") {
     folder.fails("create no-such-folder/d 1G", 1, "No such file");
 }
 
-TEST_CASE("snapshots are made, listed, cloned, gone back to and deleted") {
+TEST_CASE("snapshots are made, listed, cloned, gone back to and deleted")
+{
     const Folder folder;
     folder.ok("create d 64M");
     write_data(folder.file("d"), 0, 100);
@@ -215,7 +227,8 @@ TEST_CASE("snapshots are made, listed, cloned, gone back to and deleted") {
     REQUIRE(folder.ok_json("check --data --json d")["verified_blocks"] == 100);
 }
 
-TEST_CASE("the map shows data where they lie") {
+TEST_CASE("the map shows data where they lie")
+{
     const Folder folder;
     folder.ok("create d 64M");
     write_data(folder.file("d"), 10, 5);
@@ -232,7 +245,8 @@ TEST_CASE("the map shows data where they lie") {
     folder.fails("map --snapshot t d", 1, "no snapshot named 't'");
 }
 
-TEST_CASE("files that are no images get one clear sentence and stay as they are") {
+TEST_CASE("files that are no images get one clear sentence and stay as they are")
+{
     const Folder folder;
     std::ofstream(folder.file("empty"));
     std::ofstream(folder.file("text")) << "hello";
@@ -256,14 +270,16 @@ TEST_CASE("files that are no images get one clear sentence and stay as they are"
     REQUIRE(!fs::exists(folder.path / "missing"));
 }
 
-TEST_CASE("truncated and damaged images are told apart from others") {
+TEST_CASE("truncated and damaged images are told apart from others")
+{
     const Folder folder;
     folder.ok("create d 64M");
     write_data(folder.file("d"), 0, 200);
     const std::string whole = contents(folder.path / "d");
     const auto restore = [&] { std::ofstream(folder.file("d"), std::ios::binary) << whole; };
 
-    SECTION("cut off at many places") {
+    SECTION("cut off at many places")
+    {
         for (const std::size_t length :
              {1UL, 100UL, 4096UL, 5000UL, 8192UL, 70000UL, 4300000UL, whole.size() - 1}) {
             restore();
@@ -276,7 +292,8 @@ TEST_CASE("truncated and damaged images are told apart from others") {
             REQUIRE(fs::file_size(folder.path / "d") == length);
         }
     }
-    SECTION("a flipped bit of data") {
+    SECTION("a flipped bit of data")
+    {
         const json map = folder.ok_json("map --json d");
         flip(folder.file("d"), map[0]["host_offset"].get<std::uint64_t>() + 3 * kBlockBytes + 77);
         REQUIRE(folder.run("check d").code == 0);
@@ -288,7 +305,8 @@ TEST_CASE("truncated and damaged images are told apart from others") {
         REQUIRE(report["findings"][0]["lba"] == 3);
         REQUIRE(report["findings"][0]["volume"] == "volume 'main'");
     }
-    SECTION("a flipped bit of the catalog") {
+    SECTION("a flipped bit of the catalog")
+    {
         const json trees = folder.ok_json("dump trees --json d");
         REQUIRE(trees[0]["tree"] == "catalog");
         flip(folder.file("d"), trees[0]["root"].get<std::uint64_t>() * kBlockBytes + 100);
@@ -298,7 +316,8 @@ TEST_CASE("truncated and damaged images are told apart from others") {
         REQUIRE(folder.run("dump trees d").code == 3);
         REQUIRE(folder.run("dump tree d catalog").code == 3);
     }
-    SECTION("one copy of a superblock") {
+    SECTION("one copy of a superblock")
+    {
         const json copies = folder.ok_json("dump superblock --json d");
         for (const json& copy : copies) {
             if (copy["newest"] == true) {
@@ -311,7 +330,8 @@ TEST_CASE("truncated and damaged images are told apart from others") {
         REQUIRE(result.out.find("repairable: ") != std::string::npos);
         folder.ok("info d");
     }
-    SECTION("random bytes anywhere in the metadata never crash a command") {
+    SECTION("random bytes anywhere in the metadata never crash a command")
+    {
         std::mt19937_64 random(11);
         for (unsigned round = 0; round < 8; ++round) {
             restore();
@@ -330,7 +350,8 @@ TEST_CASE("truncated and damaged images are told apart from others") {
     }
 }
 
-TEST_CASE("unknown features are refused by name, and dump still works") {
+TEST_CASE("unknown features are refused by name, and dump still works")
+{
     const Folder folder;
     folder.ok("create d 64M");
     // Headers with another version or feature bit have no right checksum; that is said first, and
@@ -340,7 +361,8 @@ TEST_CASE("unknown features are refused by name, and dump still works") {
     REQUIRE(folder.run("check d").code == 4);
 }
 
-TEST_CASE("a read-only file can be looked at and not changed") {
+TEST_CASE("a read-only file can be looked at and not changed")
+{
     const Folder folder;
     folder.ok("create d 64M");
     fs::permissions(folder.path / "d", fs::perms::owner_read);
@@ -354,7 +376,8 @@ TEST_CASE("a read-only file can be looked at and not changed") {
     REQUIRE(contents(folder.path / "d") == before);
 }
 
-TEST_CASE("an image in use is locked") {
+TEST_CASE("an image in use is locked")
+{
     const Folder folder;
     folder.ok("create d 64M");
     FiberTasks tasks;
@@ -371,7 +394,8 @@ TEST_CASE("an image in use is locked") {
     folder.ok("info d");
 }
 
-TEST_CASE("dump shows header, superblocks, journal, trees and blocks") {
+TEST_CASE("dump shows header, superblocks, journal, trees and blocks")
+{
     const Folder folder;
     folder.ok("create d 64M");
     write_data(folder.file("d"), 0, 20);
@@ -408,7 +432,8 @@ TEST_CASE("dump shows header, superblocks, journal, trees and blocks") {
     folder.fails("dump block d x", 2, "N");
 }
 
-TEST_CASE("a journal that was not checkpointed is shown and replayed") {
+TEST_CASE("a journal that was not checkpointed is shown and replayed")
+{
     const Folder folder;
     folder.ok("create d 64M");
     FiberTasks tasks;
@@ -433,7 +458,8 @@ TEST_CASE("a journal that was not checkpointed is shown and replayed") {
 
 // ---- Documents ----------------------------------------------------------------------------
 
-TEST_CASE("every option stands in help, manual page and completion") {
+TEST_CASE("every option stands in help, manual page and completion")
+{
     const Folder folder;
     const std::string source = COPPICE_IMAGES_SOURCE;
     std::string manual = contents(source + "/coppice.1");
@@ -474,7 +500,8 @@ TEST_CASE("every option stands in help, manual page and completion") {
     }
 }
 
-TEST_CASE("dump has every struct of the layout") {
+TEST_CASE("dump has every struct of the layout")
+{
     const std::string source = COPPICE_IMAGES_SOURCE;
     const std::string layout = contents(source + "/../format/layout/layout.h");
     const std::string fields = contents(source + "/struct_fields.cpp");

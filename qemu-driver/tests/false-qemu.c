@@ -3,11 +3,10 @@
 
 const char* volatile stamp = FALSE_STAMP;
 
-__attribute__((visibility("default"))) void bdrv_register(void) {
-    puts(stamp);
-}
+__attribute__((visibility("default"))) void bdrv_register(void) { puts(stamp); }
 
-int main(void) {
+int main(void)
+{
     puts("main was reached");
     return 0;
 }

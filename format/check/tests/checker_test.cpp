@@ -11,7 +11,8 @@ using coppice::test::map_item;
 
 namespace {
 
-std::string all_texts(const CheckReport& report) {
+std::string all_texts(const CheckReport& report)
+{
     std::string text;
     for (const Finding& finding : report.findings) {
         text += std::string(severity_name(finding.severity)) + " " +
@@ -20,7 +21,8 @@ std::string all_texts(const CheckReport& report) {
     return text;
 }
 
-const Finding* find(const CheckReport& report, FindingKind kind) {
+const Finding* find(const CheckReport& report, FindingKind kind)
+{
     for (const Finding& finding : report.findings) {
         if (finding.kind == kind) {
             return &finding;
@@ -30,7 +32,8 @@ const Finding* find(const CheckReport& report, FindingKind kind) {
 }
 
 // Exactly one finding, of this kind and severity; it is returned.
-Finding only(const CheckReport& report, FindingKind kind, Severity severity) {
+Finding only(const CheckReport& report, FindingKind kind, Severity severity)
+{
     INFO(all_texts(report));
     REQUIRE(report.findings.size() == 1);
     const Finding finding = report.findings.front();
@@ -40,7 +43,8 @@ Finding only(const CheckReport& report, FindingKind kind, Severity severity) {
 }
 
 // At least one finding of this kind and severity.
-Finding some(const CheckReport& report, FindingKind kind, Severity severity) {
+Finding some(const CheckReport& report, FindingKind kind, Severity severity)
+{
     INFO("wanted: " << finding_name(kind) << "\n" << all_texts(report));
     const Finding* finding = find(report, kind);
     REQUIRE(finding != nullptr);
@@ -48,13 +52,15 @@ Finding some(const CheckReport& report, FindingKind kind, Severity severity) {
     return *finding;
 }
 
-bool says(const Finding& finding, std::string_view part) {
+bool says(const Finding& finding, std::string_view part)
+{
     return finding.text.find(part) != std::string::npos;
 }
 
 }  // namespace
 
-TEST_CASE("a whole image is clean") {
+TEST_CASE("a whole image is clean")
+{
     ExampleImage image;
     image.finish();
     const CheckReport report = image.check();
@@ -72,14 +78,16 @@ TEST_CASE("a whole image is clean") {
 
 // ---- Header and superblocks ---------------------------------------------------------------
 
-TEST_CASE("a damaged header is repairable while a superblock is good") {
+TEST_CASE("a damaged header is repairable while a superblock is good")
+{
     ExampleImage image;
     image.finish();
     image.flip(0, GENERATE(std::size_t{3}, std::size_t{20}, std::size_t{2000}));
     only(image.check(), FindingKind::header, Severity::repairable);
 }
 
-TEST_CASE("each damaged superblock copy is repairable") {
+TEST_CASE("each damaged superblock copy is repairable")
+{
     ExampleImage image;
     image.finish();
     const std::uint64_t far = image.superblock.superblock_far;
@@ -89,7 +97,8 @@ TEST_CASE("each damaged superblock copy is repairable") {
     REQUIRE(finding.block == block);
 }
 
-TEST_CASE("without superblocks there is an error, not a report") {
+TEST_CASE("without superblocks there is an error, not a report")
+{
     ExampleImage image;
     image.finish();
     const std::uint64_t far = image.superblock.superblock_far;
@@ -105,7 +114,8 @@ TEST_CASE("without superblocks there is an error, not a report") {
     REQUIRE(result.error().code == ErrorCode::not_an_image);
 }
 
-TEST_CASE("unknown features and versions are refused") {
+TEST_CASE("unknown features and versions are refused")
+{
     ExampleImage image;
     ErrorCode expected = ErrorCode::unknown_feature;
     switch (GENERATE(0, 1, 2)) {
@@ -119,14 +129,16 @@ TEST_CASE("unknown features and versions are refused") {
     REQUIRE(result.error().code == expected);
 }
 
-TEST_CASE("header and superblock must agree") {
+TEST_CASE("header and superblock must agree")
+{
     ExampleImage image;
     image.change_superblock = [](Superblock& superblock) { superblock.compatible = 5; };
     image.finish();
     only(image.check(), FindingKind::geometry, Severity::corruption);
 }
 
-TEST_CASE("a truncated file is corrupt") {
+TEST_CASE("a truncated file is corrupt")
+{
     ExampleImage image;
     image.finish();
     image.disk.bytes().truncate((test::kImageBlocks - 3) * kBlockBytes);
@@ -135,7 +147,8 @@ TEST_CASE("a truncated file is corrupt") {
 
 // ---- Nodes --------------------------------------------------------------------------------
 
-TEST_CASE("a damaged leaf names the volume and the range that is lost") {
+TEST_CASE("a damaged leaf names the volume and the range that is lost")
+{
     ExampleImage image;
     image.finish();
     image.flip(image.leaf_c.block, 100);
@@ -149,7 +162,8 @@ TEST_CASE("a damaged leaf names the volume and the range that is lost") {
     REQUIRE(!report.space_complete);
 }
 
-TEST_CASE("damage in a shared leaf is said once, with its owner") {
+TEST_CASE("damage in a shared leaf is said once, with its owner")
+{
     ExampleImage image;
     image.finish();
     image.flip(image.leaf_a.block, 100);
@@ -160,7 +174,8 @@ TEST_CASE("damage in a shared leaf is said once, with its owner") {
     REQUIRE(finding.lba_blocks == 100);
 }
 
-TEST_CASE("every field of a node's header is compared") {
+TEST_CASE("every field of a node's header is compared")
+{
     ExampleImage image;
     std::string part;
     const int which = GENERATE(range(0, 7));
@@ -185,14 +200,16 @@ TEST_CASE("every field of a node's header is compared") {
     REQUIRE(finding.tree == "catalog");
 }
 
-TEST_CASE("a stale node, whole but not the one that is meant, is found") {
+TEST_CASE("a stale node, whole but not the one that is meant, is found")
+{
     ExampleImage image;
     image.finish();
     image.copy_block(image.leaf_b.block, image.leaf_c.block);
     some(image.check(), FindingKind::node, Severity::corruption);
 }
 
-TEST_CASE("keys out of order or out of bounds are found") {
+TEST_CASE("keys out of order or out of bounds are found")
+{
     ExampleImage image;
     const int which = GENERATE(0, 1, 2);
     std::vector<test::Bytes> items = {bytes_of(map_item(200, image.new_data, 4, 12)),
@@ -213,7 +230,8 @@ TEST_CASE("keys out of order or out of bounds are found") {
     some(image.check(), FindingKind::node, Severity::corruption);
 }
 
-TEST_CASE("mirrors stand in for their primaries") {
+TEST_CASE("mirrors stand in for their primaries")
+{
     ExampleImage image;
     image.leaf_c = image.node(TreeKind::map, 0,
                               {bytes_of(map_item(200, image.new_data, 4, 12)),
@@ -226,15 +244,18 @@ TEST_CASE("mirrors stand in for their primaries") {
     // The first versions of leaf and root that the example made are nobody's now.
     REQUIRE(image.check().corruptions == 1);  // the count of nodes
     const std::uint64_t leaks = image.check().leaks;
-    SECTION("primary") {
+    SECTION("primary")
+    {
         image.flip(image.leaf_c.block, 80);
         some(image.check(), FindingKind::mirror, Severity::repairable);
     }
-    SECTION("mirror") {
+    SECTION("mirror")
+    {
         image.flip(image.leaf_c.mirror, 80);
         some(image.check(), FindingKind::mirror, Severity::repairable);
     }
-    SECTION("both") {
+    SECTION("both")
+    {
         image.flip(image.leaf_c.block, 80);
         image.flip(image.leaf_c.mirror, 80);
         some(image.check(), FindingKind::node, Severity::corruption);
@@ -246,16 +267,16 @@ TEST_CASE("mirrors stand in for their primaries") {
     REQUIRE(report.leaks == leaks);
 }
 
-TEST_CASE("a root that points to itself, and a node reached twice, end the walk") {
+TEST_CASE("a root that points to itself, and a node reached twice, end the walk")
+{
     ExampleImage image;
     NodePointer self = image.root_new;
     self.block = image.next_node;
     const auto first = image.node(TreeKind::map, 1, {image.child(0, self)}, 12, 1);
     // The checksum cannot be right for a node that holds it: a pointer back is a damaged one.
-    SECTION("back to itself") {
-        image.main_version.map = first;
-    }
-    SECTION("one leaf twice") {
+    SECTION("back to itself") { image.main_version.map = first; }
+    SECTION("one leaf twice")
+    {
         image.main_version.map =
             image.node(TreeKind::map, 1,
                        {image.child(0, image.leaf_c), image.child(150, image.leaf_c)}, 12, 1);
@@ -269,7 +290,8 @@ TEST_CASE("a root that points to itself, and a node reached twice, end the walk"
 namespace {
 
 // The example with another last leaf in main's map.
-CheckReport with_leaf(ExampleImage& image, const std::vector<MapItem>& items) {
+CheckReport with_leaf(ExampleImage& image, const std::vector<MapItem>& items)
+{
     std::vector<test::Bytes> bytes;
     for (const MapItem& item : items) {
         bytes.push_back(bytes_of(item));
@@ -283,7 +305,8 @@ CheckReport with_leaf(ExampleImage& image, const std::vector<MapItem>& items) {
 
 }  // namespace
 
-TEST_CASE("impossible map items are found, with what is lost") {
+TEST_CASE("impossible map items are found, with what is lost")
+{
     ExampleImage image;
     MapItem item = map_item(400, image.new_data, 2, 15);
     switch (GENERATE(range(0, 9))) {
@@ -303,14 +326,17 @@ TEST_CASE("impossible map items are found, with what is lost") {
     REQUIRE(finding.lba == item.lba);
 }
 
-TEST_CASE("overlapping items are found, also across leaves that are shared") {
+TEST_CASE("overlapping items are found, also across leaves that are shared")
+{
     ExampleImage image;
-    SECTION("in a leaf") {
+    SECTION("in a leaf")
+    {
         some(with_leaf(image, {map_item(200, image.new_data, 4, 12),
                                map_item(203, image.shared_data + 2, 1, 14)}),
              FindingKind::map_item, Severity::corruption);
     }
-    SECTION("into a shared leaf") {
+    SECTION("into a shared leaf")
+    {
         // New leaf first, then the snapshot's leaf B at lba 200.
         const auto leaf =
             image.node(TreeKind::map, 0, {bytes_of(map_item(90, image.new_data, 115, 12))}, 12, 1);
@@ -321,7 +347,8 @@ TEST_CASE("overlapping items are found, also across leaves that are shared") {
     }
 }
 
-TEST_CASE("an item with an old birth that the parent has not is against the birth rule") {
+TEST_CASE("an item with an old birth that the parent has not is against the birth rule")
+{
     ExampleImage image;
     const CheckReport report = with_leaf(
         image, {map_item(200, image.new_data, 4, 9), map_item(300, image.shared_data + 2, 1, 14)});
@@ -329,7 +356,8 @@ TEST_CASE("an item with an old birth that the parent has not is against the birt
     REQUIRE(finding.lba == 200);
 }
 
-TEST_CASE("a node with an old birth that the parent has not is against the birth rule") {
+TEST_CASE("a node with an old birth that the parent has not is against the birth rule")
+{
     ExampleImage image;
     const auto leaf =
         image.node(TreeKind::map, 0, {bytes_of(map_item(200, image.new_data, 4, 12))}, 9, 1);
@@ -341,7 +369,8 @@ TEST_CASE("a node with an old birth that the parent has not is against the birth
 
 // ---- Catalog ------------------------------------------------------------------------------
 
-TEST_CASE("a catalog that does not fit together is found") {
+TEST_CASE("a catalog that does not fit together is found")
+{
     ExampleImage image;
     std::string part;
     switch (GENERATE(range(0, 17))) {
@@ -374,15 +403,18 @@ TEST_CASE("a catalog that does not fit together is found") {
     REQUIRE(said);
 }
 
-TEST_CASE("names are unique and whole") {
+TEST_CASE("names are unique and whole")
+{
     ExampleImage image;
-    SECTION("twice") {
+    SECTION("twice")
+    {
         image.finish();
         image.add_volume(3, "main", image.copy_record);
         image.ImageBuilder::finish();
         some(image.check(), FindingKind::catalog, Severity::corruption);
     }
-    SECTION("not UTF-8") {
+    SECTION("not UTF-8")
+    {
         image.finish();
         image.add_volume(3, "\xff\xfe", image.copy_record);
         image.ImageBuilder::finish();
@@ -390,21 +422,25 @@ TEST_CASE("names are unique and whole") {
     }
 }
 
-TEST_CASE("a list that goes in a circle is found") {
+TEST_CASE("a list that goes in a circle is found")
+{
     ExampleImage image;
     image.add_list(2, 2, 2);
     image.finish();
     some(image.check(), FindingKind::catalog, Severity::corruption);
 }
 
-TEST_CASE("a list of no version, and a version that nothing needs, are leaks") {
+TEST_CASE("a list of no version, and a version that nothing needs, are leaks")
+{
     ExampleImage image;
-    SECTION("list") {
+    SECTION("list")
+    {
         image.add_list(5, 2);
         image.finish();
         only(image.check(), FindingKind::catalog, Severity::leak);
     }
-    SECTION("version") {
+    SECTION("version")
+    {
         VersionRecord record{};
         record.sequence = 11;
         image.add_version(6, record);
@@ -415,86 +451,102 @@ TEST_CASE("a list of no version, and a version that nothing needs, are leaks") {
 
 // ---- Dead lists, held versions, removal ---------------------------------------------------
 
-TEST_CASE("a missing dead record is a leak, one too many is corruption") {
+TEST_CASE("a missing dead record is a leak, one too many is corruption")
+{
     ExampleImage image;
-    SECTION("data missing") {
+    SECTION("data missing")
+    {
         image.dead.erase(image.dead.begin());
         image.finish();
         const Finding finding = only(image.check(), FindingKind::dead_record, Severity::leak);
         REQUIRE(finding.block == image.old_data);
         REQUIRE(finding.blocks == 4);
     }
-    SECTION("node missing") {
+    SECTION("node missing")
+    {
         image.dead.pop_back();
         image.finish();
         const Finding finding = only(image.check(), FindingKind::dead_record, Severity::leak);
         REQUIRE(finding.block == image.root_old.block);
     }
-    SECTION("cut in two, as freeing a part first leaves it") {
+    SECTION("cut in two, as freeing a part first leaves it")
+    {
         image.dead.front().length = 1;
         image.add_dead(2, 7, image.old_data + 1, 3, DeadKind::data);
         image.finish();
         REQUIRE(image.check().clean());
     }
-    SECTION("still in use") {
+    SECTION("still in use")
+    {
         image.add_dead(3, 7, image.old_data, 4, DeadKind::data);  // the clone still has it
         image.finish();
         only(image.check(), FindingKind::dead_record, Severity::corruption);
     }
-    SECTION("wrong birth") {
+    SECTION("wrong birth")
+    {
         image.dead.front().birth = 6;
         image.finish();
         REQUIRE(image.check().corruptions == 1);
         REQUIRE(image.check().leaks == 1);
     }
-    SECTION("born after the parent") {
+    SECTION("born after the parent")
+    {
         image.add_dead(2, 12, image.new_data, 4, DeadKind::data);
         image.finish();
         only(image.check(), FindingKind::dead_record, Severity::corruption);
     }
-    SECTION("of an unknown list") {
+    SECTION("of an unknown list")
+    {
         image.add_dead(8, 3, image.shared_data, 4, DeadKind::data);
         image.finish();
         only(image.check(), FindingKind::dead_record, Severity::leak);
     }
-    SECTION("of an unknown kind") {
+    SECTION("of an unknown kind")
+    {
         image.add_dead(2, 3, image.shared_data, 4, static_cast<DeadKind>(7));
         image.finish();
         only(image.check(), FindingKind::dead_record, Severity::corruption);
     }
 }
 
-TEST_CASE("range references hold blocks of their version") {
+TEST_CASE("range references hold blocks of their version")
+{
     ExampleImage image;
     const std::vector<MapItem> items = {map_item(200, image.new_data, 4, 12),
                                         map_item(300, image.shared_data + 2, 1, 14),
                                         map_item(400, 0, 50, 15, MapKind::range_reference, 1)};
     image.main_version.reference_depth = 1;
     image.snapshot_version.held_blocks = 50;
-    SECTION("right") {
+    SECTION("right")
+    {
         const CheckReport report = with_leaf(image, items);
         REQUIRE(find(report, FindingKind::held_blocks) == nullptr);
     }
-    SECTION("too few") {
+    SECTION("too few")
+    {
         image.snapshot_version.held_blocks = 49;
         some(with_leaf(image, items), FindingKind::held_blocks, Severity::corruption);
     }
-    SECTION("too many") {
+    SECTION("too many")
+    {
         image.snapshot_version.held_blocks = 51;
         some(with_leaf(image, items), FindingKind::held_blocks, Severity::leak);
     }
-    SECTION("depth") {
+    SECTION("depth")
+    {
         image.main_version.reference_depth = 0;
         some(with_leaf(image, items), FindingKind::map_item, Severity::corruption);
     }
-    SECTION("no such version") {
+    SECTION("no such version")
+    {
         std::vector<MapItem> wrong = items;
         wrong[2].detail = 8;
         some(with_leaf(image, wrong), FindingKind::map_item, Severity::corruption);
     }
 }
 
-TEST_CASE("a removed version of which a part is dropped is accounted for") {
+TEST_CASE("a removed version of which a part is dropped is accounted for")
+{
     // The snapshot is gone but for main, its only child: what main has no more is pending.
     ExampleImage image;
     image.snapshot_version.volume = 0;
@@ -512,13 +564,15 @@ TEST_CASE("a removed version of which a part is dropped is accounted for") {
     image.add_version(2, image.main_version);
     image.add_version(3, image.copy_version);
     image.add_version(1, image.snapshot_version);
-    SECTION("nothing yet") {
+    SECTION("nothing yet")
+    {
         image.ImageBuilder::finish();
         const CheckReport report = image.check();
         INFO(all_texts(report));
         REQUIRE(report.clean());
     }
-    SECTION("the old data are free") {
+    SECTION("the old data are free")
+    {
         image.dead.erase(image.dead.begin());
         image.ImageBuilder::finish();
         const CheckReport report = image.check();
@@ -531,9 +585,11 @@ TEST_CASE("a removed version of which a part is dropped is accounted for") {
 
 // ---- References, checksums, free space ----------------------------------------------------
 
-TEST_CASE("references must be what the maps add up to") {
+TEST_CASE("references must be what the maps add up to")
+{
     ExampleImage image;
-    SECTION("none") {
+    SECTION("none")
+    {
         image.references.clear();
         image.finish();
         const Finding finding =
@@ -542,31 +598,36 @@ TEST_CASE("references must be what the maps add up to") {
         REQUIRE(says(finding, "lba 2 to 2 of snapshot 'snap'"));
         REQUIRE(says(finding, "lba 300 to 300 of volume 'main'"));
     }
-    SECTION("too many") {
+    SECTION("too many")
+    {
         image.references.front().extra = 2;
         image.finish();
         only(image.check(), FindingKind::reference_count, Severity::leak);
     }
-    SECTION("too long") {
+    SECTION("too long")
+    {
         image.references.front().length = 2;
         image.finish();
         const Finding finding = only(image.check(), FindingKind::reference_count, Severity::leak);
         REQUIRE(finding.block == image.shared_data + 3);
     }
-    SECTION("impossible") {
+    SECTION("impossible")
+    {
         image.references.front().extra = 0;
         image.finish();
         some(image.check(), FindingKind::reference_count, Severity::corruption);
     }
 }
 
-TEST_CASE("a block of two volumes without a reference is used twice") {
+TEST_CASE("a block of two volumes without a reference is used twice")
+{
     ExampleImage image;
     const CheckReport report = with_leaf(image, {map_item(200, image.shared_data, 4, 12)});
     some(report, FindingKind::reference_count, Severity::corruption);
 }
 
-TEST_CASE("a node where data lie is used twice") {
+TEST_CASE("a node where data lie is used twice")
+{
     ExampleImage image;
     const CheckReport report = with_leaf(image, {map_item(200, image.new_data, 4, 12),
                                                  map_item(300, image.shared_data + 2, 1, 14),
@@ -576,7 +637,8 @@ TEST_CASE("a node where data lie is used twice") {
     REQUIRE(finding.lba == 500);
 }
 
-TEST_CASE("mapped blocks need a checksum") {
+TEST_CASE("mapped blocks need a checksum")
+{
     ExampleImage image;
     image.checksums.erase(image.new_data + 1);
     image.finish();
@@ -587,7 +649,8 @@ TEST_CASE("mapped blocks need a checksum") {
     REQUIRE(finding.lba == 201);
 }
 
-TEST_CASE("without any checksums every mapped block lacks one") {
+TEST_CASE("without any checksums every mapped block lacks one")
+{
     ExampleImage image;
     image.checksums.clear();
     image.finish();
@@ -600,7 +663,8 @@ TEST_CASE("without any checksums every mapped block lacks one") {
     REQUIRE(blocks == 16);
 }
 
-TEST_CASE("a flipped bit of data names volume and lba") {
+TEST_CASE("a flipped bit of data names volume and lba")
+{
     ExampleImage image;
     image.finish();
     image.flip(image.old_data + 3, 4095);
@@ -611,7 +675,8 @@ TEST_CASE("a flipped bit of data names volume and lba") {
     REQUIRE(finding.volume == "snapshot 'snap' of volume 'main'");
 }
 
-TEST_CASE("free space must be exactly what is not used") {
+TEST_CASE("free space must be exactly what is not used")
+{
     ExampleImage image;
     FindingKind kind = FindingKind::free_space;
     Severity severity = Severity::corruption;
@@ -661,7 +726,8 @@ TEST_CASE("free space must be exactly what is not used") {
     some(image.check(), kind, severity);
 }
 
-TEST_CASE("the superblock's totals are counted again") {
+TEST_CASE("the superblock's totals are counted again")
+{
     ExampleImage image;
     image.change_superblock = [](Superblock& superblock) {
         superblock.data_blocks = superblock.data_blocks + 1;
@@ -674,7 +740,8 @@ TEST_CASE("the superblock's totals are counted again") {
     some(report, FindingKind::space_counts, Severity::corruption);
 }
 
-TEST_CASE("a version's count of mapped blocks is counted again") {
+TEST_CASE("a version's count of mapped blocks is counted again")
+{
     ExampleImage image;
     image.main_version.mapped_blocks = 12;
     image.finish();

@@ -18,7 +18,8 @@ namespace {
 
 // Computes the checksums of all metadata blocks anew, leaves first, and puts them into whatever
 // names the old ones. Nodes of the example stand behind what they point to.
-void seal(ExampleImage& image) {
+void seal(ExampleImage& image)
+{
     const std::uint64_t far = image.superblock.superblock_far;
     std::vector<std::uint64_t> blocks;
     for (std::uint64_t block = test::kFixedBlocks; block < image.next_node; ++block) {
@@ -57,7 +58,8 @@ constexpr std::array<std::uint64_t, 8> kInteresting = {
 
 }  // namespace
 
-TEST_CASE("anything may stand in a node or superblock") {
+TEST_CASE("anything may stand in a node or superblock")
+{
     const unsigned seed = GENERATE(range(1U, 41U));
     std::mt19937_64 random(seed);
     INFO("seed " << seed);
@@ -96,7 +98,8 @@ TEST_CASE("anything may stand in a node or superblock") {
     REQUIRE(noticed > 0);
 }
 
-TEST_CASE("the ring may hold anything") {
+TEST_CASE("the ring may hold anything")
+{
     const unsigned seed = GENERATE(range(1U, 21U));
     std::mt19937_64 random(seed);
     INFO("seed " << seed);
@@ -129,7 +132,8 @@ TEST_CASE("the ring may hold anything") {
     }
 }
 
-TEST_CASE("every flipped bit of what is in use is noticed") {
+TEST_CASE("every flipped bit of what is in use is noticed")
+{
     ExampleImage image;
     image.finish();
     const SparseBytes whole = image.disk.bytes();
@@ -153,23 +157,24 @@ TEST_CASE("every flipped bit of what is in use is noticed") {
     }
 }
 
-TEST_CASE("files that are no images give one error") {
+TEST_CASE("files that are no images give one error")
+{
     FiberTasks tasks;
     MemoryDisk disk(tasks);
     std::mt19937_64 random(9);
     ErrorCode expected = ErrorCode::not_an_image;
     SECTION("empty") {}
-    SECTION("zeroes") {
-        disk.bytes().truncate(1 << 20);
-    }
-    SECTION("random") {
+    SECTION("zeroes") { disk.bytes().truncate(1 << 20); }
+    SECTION("random")
+    {
         test::Bytes bytes(1 << 20);
         for (std::byte& byte : bytes) {
             byte = static_cast<std::byte>(random());
         }
         disk.bytes().write(0, bytes);
     }
-    SECTION("cut off in the header's neighbours") {
+    SECTION("cut off in the header's neighbours")
+    {
         ExampleImage image;
         image.finish();
         image.disk.bytes().truncate(kBlockBytes + 100);
@@ -182,7 +187,8 @@ TEST_CASE("files that are no images give one error") {
     REQUIRE(result.error().code == expected);
 }
 
-TEST_CASE("a host that cannot read says so and does not end the check") {
+TEST_CASE("a host that cannot read says so and does not end the check")
+{
     ExampleImage image;
     image.finish();
     const std::array<std::uint64_t, 3> places = {image.leaf_c.block, image.new_data + 1,

@@ -9,7 +9,8 @@ namespace coppice::test {
 using namespace layout;
 
 MapItem map_item(std::uint64_t lba, std::uint64_t block, std::uint32_t length, std::uint64_t birth,
-                 MapKind kind, std::uint32_t detail) {
+                 MapKind kind, std::uint32_t detail)
+{
     MapItem item{};
     item.lba = lba;
     item.block = block;
@@ -20,7 +21,8 @@ MapItem map_item(std::uint64_t lba, std::uint64_t block, std::uint32_t length, s
     return item;
 }
 
-ImageBuilder::ImageBuilder() : disk(tasks) {
+ImageBuilder::ImageBuilder() : disk(tasks)
+{
     for (std::size_t i = 0; i < header.uuid.size(); ++i) {
         header.uuid[i] = static_cast<std::uint8_t>(0x10 + i);
         seed_ |= i < 8 ? std::uint64_t{header.uuid[i]} << (8 * i) : 0;
@@ -55,28 +57,30 @@ ImageBuilder::ImageBuilder() : disk(tasks) {
     superblock.next_operation = 10;
 }
 
-void ImageBuilder::write(std::uint64_t block, const Bytes& bytes) {
+void ImageBuilder::write(std::uint64_t block, const Bytes& bytes)
+{
     disk.bytes().write(block * kBlockBytes, bytes);
 }
 
-Bytes ImageBuilder::read(std::uint64_t block) const {
+Bytes ImageBuilder::read(std::uint64_t block) const
+{
     Bytes bytes(kBlockBytes);
     disk.bytes().read(block * kBlockBytes, bytes);
     return bytes;
 }
 
-void ImageBuilder::flip(std::uint64_t block, std::size_t offset) {
+void ImageBuilder::flip(std::uint64_t block, std::size_t offset)
+{
     Bytes bytes = read(block);
     bytes[offset] ^= std::byte{0x40};
     write(block, bytes);
 }
 
-void ImageBuilder::copy_block(std::uint64_t from, std::uint64_t to) {
-    write(to, read(from));
-}
+void ImageBuilder::copy_block(std::uint64_t from, std::uint64_t to) { write(to, read(from)); }
 
 NodePointer ImageBuilder::node(TreeKind kind, unsigned level, const std::vector<Bytes>& items,
-                               std::uint64_t birth, std::uint64_t owner, bool mirrored) {
+                               std::uint64_t birth, std::uint64_t owner, bool mirrored)
+{
     NodePointer pointer{};
     pointer.block = next_node++;
     pointer.birth = birth;
@@ -110,14 +114,16 @@ NodePointer ImageBuilder::node(TreeKind kind, unsigned level, const std::vector<
     return pointer;
 }
 
-Bytes ImageBuilder::child(std::uint64_t key, const NodePointer& pointer) {
+Bytes ImageBuilder::child(std::uint64_t key, const NodePointer& pointer)
+{
     Bytes item = bytes_of(Le64(key));
     const Bytes rest = bytes_of(pointer);
     item.insert(item.end(), rest.begin(), rest.end());
     return item;
 }
 
-std::uint64_t ImageBuilder::data(std::uint64_t blocks) {
+std::uint64_t ImageBuilder::data(std::uint64_t blocks)
+{
     const std::uint64_t first = next_data;
     for (; next_data < first + blocks; ++next_data) {
         checksums[next_data] = journal_data(next_data);
@@ -125,7 +131,8 @@ std::uint64_t ImageBuilder::data(std::uint64_t blocks) {
     return first;
 }
 
-std::uint32_t ImageBuilder::journal_data(std::uint64_t block) {
+std::uint32_t ImageBuilder::journal_data(std::uint64_t block)
+{
     Bytes bytes(kBlockBytes);
     for (std::size_t i = 0; i < bytes.size(); ++i) {
         bytes[i] = static_cast<std::byte>(block * 31 + i / 7);
@@ -137,7 +144,8 @@ std::uint32_t ImageBuilder::journal_data(std::uint64_t block) {
 namespace {
 
 template <typename Record>
-CatalogItem catalog_item(CatalogKind kind, std::uint64_t id, const Record& record) {
+CatalogItem catalog_item(CatalogKind kind, std::uint64_t id, const Record& record)
+{
     CatalogItem item{};
     item.kind = static_cast<std::uint64_t>(kind);
     item.id = id;
@@ -147,20 +155,22 @@ CatalogItem catalog_item(CatalogKind kind, std::uint64_t id, const Record& recor
 
 }  // namespace
 
-void ImageBuilder::add_volume(std::uint32_t id, const std::string& name,
-                              const VolumeRecord& record) {
+void ImageBuilder::add_volume(std::uint32_t id, const std::string& name, const VolumeRecord& record)
+{
     VolumeRecord named = record;
     std::copy(name.begin(), name.end(), named.name.begin());
     const auto kind = CatalogKind::volume;
     catalog[{static_cast<std::uint64_t>(kind), id}] = catalog_item(kind, id, named);
 }
 
-void ImageBuilder::add_version(std::uint32_t id, const VersionRecord& record) {
+void ImageBuilder::add_version(std::uint32_t id, const VersionRecord& record)
+{
     const auto kind = CatalogKind::version;
     catalog[{static_cast<std::uint64_t>(kind), id}] = catalog_item(kind, id, record);
 }
 
-void ImageBuilder::add_list(std::uint64_t id, std::uint32_t version, std::uint64_t next) {
+void ImageBuilder::add_list(std::uint64_t id, std::uint32_t version, std::uint64_t next)
+{
     ListRecord record{};
     record.version = version;
     record.next = next;
@@ -169,7 +179,8 @@ void ImageBuilder::add_list(std::uint64_t id, std::uint32_t version, std::uint64
 }
 
 void ImageBuilder::add_dead(std::uint64_t list, std::uint64_t birth, std::uint64_t block,
-                            std::uint32_t length, DeadKind kind) {
+                            std::uint32_t length, DeadKind kind)
+{
     DeadItem item{};
     item.list = list;
     item.birth = birth;
@@ -180,17 +191,20 @@ void ImageBuilder::add_dead(std::uint64_t list, std::uint64_t birth, std::uint64
     dead.push_back(item);
 }
 
-NodePointer ImageBuilder::flat_tree(TreeKind kind, const std::vector<Bytes>& items) {
+NodePointer ImageBuilder::flat_tree(TreeKind kind, const std::vector<Bytes>& items)
+{
     return items.empty() ? NodePointer{} : node(kind, 0, items, superblock.sequence);
 }
 
-void ImageBuilder::seal_superblock(const Superblock& value, std::uint64_t block) {
+void ImageBuilder::seal_superblock(const Superblock& value, std::uint64_t block)
+{
     Superblock sealed = value;
     sealed.checksum = metadata_checksum(bytes_of(sealed), seed_);
     write(block, bytes_of(sealed));
 }
 
-void ImageBuilder::finish() {
+void ImageBuilder::finish()
+{
     std::vector<Bytes> items;
     for (const auto& [key, item] : catalog) {
         items.push_back(bytes_of(item));
@@ -284,7 +298,8 @@ void ImageBuilder::finish() {
 }
 
 OperationRecord ImageBuilder::write_operation(std::uint32_t volume, std::uint64_t sequence,
-                                              std::uint64_t lba, std::uint64_t block) {
+                                              std::uint64_t lba, std::uint64_t block)
+{
     OperationRecord record{};
     record.type = static_cast<std::uint8_t>(OperationType::write);
     record.volume = volume;
@@ -296,7 +311,8 @@ OperationRecord ImageBuilder::write_operation(std::uint32_t volume, std::uint64_
 }
 
 void ImageBuilder::commit(const std::vector<OperationRecord>& operations, const Bytes& payload,
-                          std::uint64_t synced, std::uint64_t generation) {
+                          std::uint64_t synced, std::uint64_t generation)
+{
     CommitHeader commit_header{};
     commit_header.operations = static_cast<std::uint32_t>(operations.size());
     commit_header.payload_bytes = static_cast<std::uint32_t>(payload.size());
@@ -333,13 +349,15 @@ void ImageBuilder::commit(const std::vector<OperationRecord>& operations, const 
     ++next_commit_;
 }
 
-Result<CheckReport> ImageBuilder::try_check() {
+Result<CheckReport> ImageBuilder::try_check()
+{
     Result<CheckReport> result = CheckReport{};
     tasks.run([&] { result = coppice::check(disk, {.verify_data = true}); });
     return result;
 }
 
-CheckReport ImageBuilder::check(bool verify_data) {
+CheckReport ImageBuilder::check(bool verify_data)
+{
     CheckReport report;
     tasks.run([&] {
         auto result = coppice::check(disk, {.verify_data = verify_data});
@@ -353,7 +371,8 @@ CheckReport ImageBuilder::check(bool verify_data) {
     return report;
 }
 
-ExampleImage::ExampleImage() {
+ExampleImage::ExampleImage()
+{
     shared_data = data(8);
     old_data = data(4);
     new_data = data(4);
@@ -408,7 +427,8 @@ ExampleImage::ExampleImage() {
     add_dead(2, 7, root_old.block, 1, DeadKind::node);
 }
 
-void ExampleImage::finish() {
+void ExampleImage::finish()
+{
     add_volume(1, "main", main_record);
     add_volume(2, "snap", snapshot_record);
     add_volume(3, "copy", copy_record);

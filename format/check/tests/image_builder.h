@@ -30,7 +30,8 @@ namespace coppice::test {
 using Bytes = std::vector<std::byte>;
 
 template <typename Struct>
-Bytes bytes_of(const Struct& value) {
+Bytes bytes_of(const Struct& value)
+{
     Bytes bytes(sizeof(value));
     std::memcpy(bytes.data(), static_cast<const void*>(&value), sizeof(value));
     return bytes;
@@ -46,7 +47,7 @@ layout::MapItem map_item(std::uint64_t lba, std::uint64_t block, std::uint32_t l
                          std::uint32_t detail = 0);
 
 class ImageBuilder {
-  public:
+public:
     ImageBuilder();
 
     // Writes a node and returns the pointer to it. `block` 0: the next free one.
@@ -101,7 +102,7 @@ class ImageBuilder {
     std::function<void(layout::Superblock&)> change_superblock;
     std::function<void(layout::NodeHeader&)> change_node;  // before it gets its checksum
 
-  private:
+private:
     layout::NodePointer flat_tree(layout::TreeKind kind, const std::vector<Bytes>& items);
     void seal_superblock(const layout::Superblock& value, std::uint64_t block);
 

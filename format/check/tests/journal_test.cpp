@@ -13,14 +13,16 @@ namespace {
 struct JournalImage : ExampleImage {
     JournalImage() { finish(); }
 
-    OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block) {
+    OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block)
+    {
         OperationRecord record = write_operation(1, sequence, lba, block);
         record.checksum = journal_data(block);
         return record;
     }
 };
 
-std::string texts(const CheckReport& report) {
+std::string texts(const CheckReport& report)
+{
     std::string text;
     for (const Finding& finding : report.findings) {
         text += std::string(finding_name(finding.kind)) + ": " + finding.text + "\n";
@@ -28,7 +30,8 @@ std::string texts(const CheckReport& report) {
     return text;
 }
 
-void expect(const CheckReport& report, FindingKind kind, std::string_view part) {
+void expect(const CheckReport& report, FindingKind kind, std::string_view part)
+{
     INFO(texts(report));
     REQUIRE(report.findings.size() == 1);
     REQUIRE(finding_name(report.findings[0].kind) == finding_name(kind));
@@ -39,7 +42,8 @@ constexpr std::uint64_t kRing = kJournalStart;
 
 }  // namespace
 
-TEST_CASE("whole commits that verify are applied") {
+TEST_CASE("whole commits that verify are applied")
+{
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0);
     image.commit({image.write_one(22, 500, 9001), image.write_one(23, 501, 9002)}, {}, 1);
@@ -50,7 +54,8 @@ TEST_CASE("whole commits that verify are applied") {
     REQUIRE(report.journal_operations == 3);
 }
 
-TEST_CASE("synced commits are applied without a look at their data") {
+TEST_CASE("synced commits are applied without a look at their data")
+{
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0);
     image.commit({image.write_one(22, 501, 9001)}, {}, 1);
@@ -60,7 +65,8 @@ TEST_CASE("synced commits are applied without a look at their data") {
     REQUIRE(report.journal_commits == 2);
 }
 
-TEST_CASE("a commit whose data do not verify ends the journal") {
+TEST_CASE("a commit whose data do not verify ends the journal")
+{
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0);
     image.commit({image.write_one(22, 501, 9001)}, {}, 0);
@@ -72,7 +78,8 @@ TEST_CASE("a commit whose data do not verify ends the journal") {
     REQUIRE(report.journal_commits == 1);
 }
 
-TEST_CASE("a torn tail is no damage") {
+TEST_CASE("a torn tail is no damage")
+{
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0);
     std::vector<OperationRecord> many;
@@ -87,7 +94,8 @@ TEST_CASE("a torn tail is no damage") {
     REQUIRE(report.journal_commits == 1);
 }
 
-TEST_CASE("a damaged commit that was synced is corruption") {
+TEST_CASE("a damaged commit that was synced is corruption")
+{
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0);
     image.commit({image.write_one(22, 501, 9001)}, {}, 1);
@@ -96,20 +104,23 @@ TEST_CASE("a damaged commit that was synced is corruption") {
     expect(image.check(), FindingKind::journal, "journal_damaged");
 }
 
-TEST_CASE("the superblock knows too what was synced") {
+TEST_CASE("the superblock knows too what was synced")
+{
     ExampleImage image;
     image.superblock.journal_synced = 1;
     image.finish();
     expect(image.check(), FindingKind::journal, "journal_damaged");
 }
 
-TEST_CASE("a newer generation in the ring means a lost superblock") {
+TEST_CASE("a newer generation in the ring means a lost superblock")
+{
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0, 3);
     expect(image.check(), FindingKind::journal, "superblock_lost");
 }
 
-TEST_CASE("blocks of another incarnation do not fit the chain") {
+TEST_CASE("blocks of another incarnation do not fit the chain")
+{
     JournalImage image;
     ExampleImage other;
     other.superblock.journal_chain = 99;
@@ -127,7 +138,8 @@ TEST_CASE("blocks of another incarnation do not fit the chain") {
     REQUIRE(report.journal_commits == 1);
 }
 
-TEST_CASE("operations with impossible fields are bad records") {
+TEST_CASE("operations with impossible fields are bad records")
+{
     JournalImage image;
     OperationRecord record = image.write_one(21, 500, 9000);
     switch (GENERATE(range(0, 9))) {
@@ -145,7 +157,8 @@ TEST_CASE("operations with impossible fields are bad records") {
     expect(image.check(), FindingKind::journal_record, "bad_record");
 }
 
-TEST_CASE("operations that the superblock contains are not applied again") {
+TEST_CASE("operations that the superblock contains are not applied again")
+{
     JournalImage image;
     // Block 8192 is in use: applied, it would collide.
     OperationRecord record = image.write_operation(1, 20, 500, test::kFirstData);
@@ -156,22 +169,27 @@ TEST_CASE("operations that the superblock contains are not applied again") {
     REQUIRE(report.journal_operations == 1);
 }
 
-TEST_CASE("replayed data in blocks that something else uses are corruption") {
+TEST_CASE("replayed data in blocks that something else uses are corruption")
+{
     JournalImage image;
-    SECTION("of the trees") {
+    SECTION("of the trees")
+    {
         OperationRecord record = image.write_operation(1, 21, 500, image.old_data);
         image.commit({record}, {}, 1);
         expect(image.check(), FindingKind::replay, "the trees use some");
     }
-    SECTION("of another operation") {
+    SECTION("of another operation")
+    {
         image.commit({image.write_one(21, 500, 9000), image.write_one(22, 501, 9000)}, {}, 1);
         expect(image.check(), FindingKind::replay, "another operation's data");
     }
-    SECTION("behind the file") {
+    SECTION("behind the file")
+    {
         image.commit({image.write_operation(1, 21, 500, test::kImageBlocks + 5)}, {}, 1);
         expect(image.check(), FindingKind::replay, "behind the end of the file");
     }
-    SECTION("of an operation that was overwritten since: allowed") {
+    SECTION("of an operation that was overwritten since: allowed")
+    {
         image.commit({image.write_one(21, 500, 9000), image.write_one(22, 500, 9001),
                       image.write_one(23, 501, 9000)},
                      {}, 1);
@@ -179,7 +197,8 @@ TEST_CASE("replayed data in blocks that something else uses are corruption") {
         INFO(texts(report));
         REQUIRE(report.clean());
     }
-    SECTION("of a snapshot of what was overwritten since: not allowed") {
+    SECTION("of a snapshot of what was overwritten since: not allowed")
+    {
         OperationRecord snapshot{};
         snapshot.type = static_cast<std::uint8_t>(OperationType::snapshot);
         snapshot.volume = 1;
@@ -192,7 +211,8 @@ TEST_CASE("replayed data in blocks that something else uses are corruption") {
                      test::bytes_of(payload), 1);
         expect(image.check(), FindingKind::replay, "another operation's data");
     }
-    SECTION("of a range clone of what was overwritten since: not allowed") {
+    SECTION("of a range clone of what was overwritten since: not allowed")
+    {
         OperationRecord clone{};
         clone.type = static_cast<std::uint8_t>(OperationType::clone);
         clone.volume = 1;
@@ -208,7 +228,8 @@ TEST_CASE("replayed data in blocks that something else uses are corruption") {
     }
 }
 
-TEST_CASE("operations on volumes that do not exist, or on snapshots, are corruption") {
+TEST_CASE("operations on volumes that do not exist, or on snapshots, are corruption")
+{
     JournalImage image;
     OperationRecord record = image.write_one(21, 500, 9000);
     record.volume = GENERATE(2U, 8U);
@@ -218,7 +239,8 @@ TEST_CASE("operations on volumes that do not exist, or on snapshots, are corrupt
     REQUIRE(report.findings[0].kind == FindingKind::replay);
 }
 
-TEST_CASE("writes behind the end of their volume are corruption") {
+TEST_CASE("writes behind the end of their volume are corruption")
+{
     JournalImage image;
     image.commit({image.write_one(21, 1000, 9000)}, {}, 1);
     expect(image.check(), FindingKind::replay, "behind the volume");

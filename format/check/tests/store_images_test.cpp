@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-std::string all_texts(const CheckReport& report) {
+std::string all_texts(const CheckReport& report)
+{
     std::string text;
     for (const Finding& finding : report.findings) {
         text += std::string(severity_name(finding.severity)) + " " +
@@ -26,10 +27,11 @@ std::string all_texts(const CheckReport& report) {
 
 // A store on a disk in memory, with the operations that a test wants in one line.
 class Bench {
-  public:
+public:
     Bench() : disk(tasks) {}
 
-    void create(std::uint64_t bytes) {
+    void create(std::uint64_t bytes)
+    {
         tasks.run([&] {
             CreateOptions options;
             options.uuid = random_uuid();
@@ -40,7 +42,8 @@ class Bench {
         open();
     }
 
-    void open() {
+    void open()
+    {
         tasks.run([&] {
             OpenOptions options;
             auto opened = Store::open(disk, options);
@@ -49,12 +52,14 @@ class Bench {
         });
     }
 
-    void close() {
+    void close()
+    {
         tasks.run([&] { REQUIRE(store->close()); });
         store.reset();
     }
 
-    void write(VolumeId volume, std::uint64_t block, std::uint64_t blocks) {
+    void write(VolumeId volume, std::uint64_t block, std::uint64_t blocks)
+    {
         std::vector<std::byte> bytes(blocks * kBlockBytes);
         for (auto& byte : bytes) {
             byte = static_cast<std::byte>(random());
@@ -65,7 +70,8 @@ class Bench {
         REQUIRE(status);
     }
 
-    CheckReport check() {
+    CheckReport check()
+    {
         CheckReport report;
         tasks.run([&] {
             auto result = coppice::check(disk, {.verify_data = true});
@@ -76,7 +82,8 @@ class Bench {
         return report;
     }
 
-    void expect_clean() {
+    void expect_clean()
+    {
         const CheckReport report = check();
         INFO(all_texts(report));
         REQUIRE(report.clean());
@@ -99,7 +106,8 @@ class Bench {
 
 }  // namespace
 
-TEST_CASE("a new image is clean") {
+TEST_CASE("a new image is clean")
+{
     Bench bench;
     bench.create(64 * kMiB);
     bench.expect_clean();
@@ -107,7 +115,8 @@ TEST_CASE("a new image is clean") {
     bench.expect_clean();
 }
 
-TEST_CASE("writes, flushes and checkpoints leave a clean image") {
+TEST_CASE("writes, flushes and checkpoints leave a clean image")
+{
     Bench bench;
     bench.create(64 * kMiB);
     bench.tasks.run([&] {
@@ -123,7 +132,8 @@ TEST_CASE("writes, flushes and checkpoints leave a clean image") {
     bench.expect_clean();
 }
 
-TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image") {
+TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image")
+{
     Bench bench;
     const auto seed = static_cast<unsigned>(GENERATE(range(1, 13)));
     bench.random.seed(seed);
@@ -176,7 +186,8 @@ TEST_CASE("snapshots, clones, rollbacks and removals leave a clean image") {
     bench.expect_clean();
 }
 
-TEST_CASE("deep trees, shared and cut in many places, are clean") {
+TEST_CASE("deep trees, shared and cut in many places, are clean")
+{
     Bench bench;
     const auto seed = static_cast<unsigned>(GENERATE(1, 2, 3));
     bench.random.seed(seed);
