@@ -91,12 +91,16 @@ typedef Property CoppiceProperty;
 #define COPPICE_BDRV_GET_INFO bdrv_get_info
 #endif
 
-/* Headers that moved from sysemu/ to system/. */
-#define COPPICE_TEXT(text) #text
+/* For the device only: headers that moved. As strings, since a macro with the folder as a word does
+ * not survive clang-format. */
 #if __has_include("system/iothread.h") /* since 10.0 */
-#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(system / name)
+#define COPPICE_IOTHREAD_H "system/iothread.h"
+#define COPPICE_RUNSTATE_H "system/runstate.h"
+#define COPPICE_SYSTEM_H "system/system.h"
 #else
-#define COPPICE_SYSTEM_HEADER(name) COPPICE_TEXT(sysemu / name)
+#define COPPICE_IOTHREAD_H "sysemu/iothread.h"
+#define COPPICE_RUNSTATE_H "sysemu/runstate.h"
+#define COPPICE_SYSTEM_H "sysemu/sysemu.h"
 #endif
 
 /* Until 9.0 a context had a lock, held around everything that is done in it. */

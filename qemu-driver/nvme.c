@@ -2,8 +2,8 @@
  * place among QEMU's threads and nodes; what a register or command means is controller/'s. */
 #include "nvme.h"
 
-#include COPPICE_SYSTEM_HEADER(runstate.h)
-#include COPPICE_SYSTEM_HEADER(sysemu.h)
+#include COPPICE_RUNSTATE_H
+#include COPPICE_SYSTEM_H
 #include "migration/vmstate.h"
 
 /* Of the range that QEMU leaves for experiments (docs/specs/pci-ids). Not the 1b36:0010 of QEMU's

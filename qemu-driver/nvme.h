@@ -20,7 +20,7 @@
 #include COPPICE_PCI_DEVICE_H
 #include "hw/qdev-properties-system.h"
 #include "hw/qdev-properties.h"
-#include COPPICE_SYSTEM_HEADER(iothread.h)
+#include COPPICE_IOTHREAD_H
 
 #include "coppice-nvme.h"
 

@@ -36,16 +36,26 @@ static int coroutine_fn GRAPH_RDLOCK read_or_write(CoppicePorts* ports, struct c
                  : bdrv_co_preadv(ports->bs->file, io->offset, io->length, qiov, 0);
 }
 
-static int coroutine_fn GRAPH_RDLOCK transfer(CoppicePorts* ports, struct coppice_io* io)
-{
+enum { COPY_BELOW_BYTES = 64 * 1024 };
+
+/* Memory that direct I/O cannot use (a tree node's) makes QEMU hand the request to a thread, which
+ * costs more than copying it when it is small. More pieces than the host takes at once, from a
+ * guest with small ones, have to be copied. */
+static bool better_copied(BlockDriverState* file, struct coppice_io* io) {
+    return io->iov_count > IOV_MAX ||
+           (io->length < COPY_BELOW_BYTES &&
+            !QEMU_PTR_IS_ALIGNED(io->iov[0].iov_base, bdrv_min_mem_align(file)));
+}
+
+static int coroutine_fn GRAPH_RDLOCK transfer(CoppicePorts* ports, struct coppice_io* io) {
+    BlockDriverState* file = ports->bs ? ports->bs->file->bs : blk_bs(ports->blk);
     QEMUIOVector qiov;
-    if (io->iov_count <= IOV_MAX) {
+    if (!better_copied(file, io)) {
         qemu_iovec_init_external(&qiov, (struct iovec*)io->iov, io->iov_count);
         return read_or_write(ports, io, &qiov);
     }
-    /* More pieces than the host takes at once, from a guest with small ones: through a buffer. */
-    void* buffer =
-        qemu_try_blockalign(ports->bs ? ports->bs->file->bs : blk_bs(ports->blk), io->length);
+
+    void* buffer = qemu_try_blockalign(file, io->length);
     if (!buffer) return -ENOMEM;
     qemu_iovec_init_buf(&qiov, buffer, io->length);
     if (io->kind == COPPICE_IO_WRITE) {
