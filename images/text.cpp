@@ -102,7 +102,7 @@ std::string count_text(std::uint64_t count)
 {
     std::string text = std::to_string(count);
     for (std::size_t i = text.size(); i > 3; i -= 3) {
-        text.insert(i - 3, ",");
+        text.insert(i - 3, 1, ',');  // by count: g++ 12 warns wrongly of a string here
     }
     return text;
 }
