@@ -25,7 +25,7 @@ static struct coppice_store* wanted_store(CoppiceNvme* nvme)
     if (root != nvme->image || !QLIST_EMPTY(&root->dirty_bitmaps) ||
         root->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF ||
         qatomic_read(&root->copy_on_read) ||
-        blk_get_public(nvme->conf.blk)->throttle_group_member.throttle_state) {
+        qatomic_read(&nvme->throttle->throttle_state)) {
         return NULL;
     }
     return coppice_block_store(root);
@@ -361,6 +361,7 @@ static void coppice_nvme_realize(PCIDevice* pci, Error** errp)
         leave_context(nvme);
         return;
     }
+    nvme->throttle = &blk_get_public(nvme->conf.blk)->throttle_group_member;
     /* The node's volume, if it is a snapshot, is shown too. */
     config.attach = &volume.id;
     config.attach_count = 1;

@@ -42,6 +42,7 @@ typedef struct CoppiceNvme {
     BlockDriverState* image;     /* the node of the image, below filters */
     struct coppice_store* store; /* the controller goes to it; NULL: to the block layer */
     struct coppice_nvme_block block;
+    ThrottleGroupMember* throttle; /* the drive's; QEMU hands it out to the main thread only */
     QEMUBH* poll;
     QEMUBH* settle;
     VMChangeStateEntry* state_changes;
