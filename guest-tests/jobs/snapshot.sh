@@ -73,10 +73,11 @@ else
     check rollback guest-nvme rollback "$controller" 1 "$id" force
     blockdev --flushbufs "$device"
     check rolled-back guest-blocks check "$device" 0 $half --generation 1
-    refuse delete-attached guest-nvme snapshot-delete "$controller" "$id"
     check detach-clone guest-nvme detach "$controller" "$clone_id"
-    check detach guest-nvme detach "$controller" "$id"
-    check delete guest-nvme snapshot-delete "$controller" "$id"
+    # As Namespace Management deletes: what is attached is detached by it.
+    check delete-while-attached guest-nvme snapshot-delete "$controller" "$id"
+    refuse deleted-is-not-active sh -c "guest-nvme namespaces $controller active | grep -qx $id"
+    refuse deleted-cannot-be-attached guest-nvme attach "$controller" "$id"
     refuse deleted-is-gone sh -c "guest-nvme snapshot-list $controller all | grep -q '^snapshot $id '"
     check content-after-delete guest-blocks check "$device" 0 $half --generation 1
 fi
