@@ -406,7 +406,6 @@ void flush_covers_what_recovery_showed(const StoreKind& kind)
                 violation("open failed: " + store.error().text);
             }
             body(**store);
-            (*store)->pause();
             (*store)->abandon();
             store->reset();
         });
@@ -458,7 +457,6 @@ void cut_while_created(const StoreKind& kind)
                 violation("an image that was made cannot be opened: " + store.error().text);
             }
             if (store) {
-                (*store)->pause();
                 (*store)->abandon();
                 store->reset();
             }
@@ -477,7 +475,7 @@ const std::vector<Directed>& directed_scenarios()
         {"dropped-commits-stay-dropped", {Rule::close_recovery}, dropped_commits_stay_dropped},
         {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
         {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
-        {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed, false},
+        {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed},
         {"cut-while-created", {}, cut_while_created},
     };
     return scenarios;

@@ -16,8 +16,6 @@ struct Directed {
     std::vector<Rule> rules;
     // Ends the process at the first violation.
     std::function<void(const StoreKind&)> run;
-    // False: the store is known to fail it. It is run and its failure told, but not counted.
-    bool mended = true;
 };
 
 const std::vector<Directed>& directed_scenarios();

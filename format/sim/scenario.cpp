@@ -18,13 +18,6 @@ constexpr std::size_t kStackBytes = 64 * 1024;
 constexpr std::uint64_t kLongestRunNs = 600'000'000'000;
 constexpr std::uint64_t kJournalBytes = 4 << 20;  // the smallest ring
 
-// Ends a store as it is, once its background work is still.
-void leave(Store& store)
-{
-    store.pause();
-    store.abandon();
-}
-
 Contents read_contents(Store& store)
 {
     Contents contents;
@@ -282,10 +275,10 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
                 violation(fmt::format("close failed with {}: {}", error_name(status.error().code),
                                       status.error().text));
             } else {
-                leave(*store);
+                store->abandon();
             }
         } else {
-            leave(*store);
+            store->abandon();
         }
         store.reset();
     });
@@ -337,7 +330,7 @@ void expect_contents(const StoreKind& kind, MemoryDisk& disk, FiberTasks& tasks,
             violation("there is something to replay after a close");
         }
         compare(contents, read_contents(**store), when);
-        leave(**store);
+        (*store)->abandon();
         store->reset();
     });
     disk.set_read_only(false);
@@ -370,7 +363,7 @@ void examine_by_writing(const StoreKind& kind, const SparseBytes& image, Content
                 violation("close failed: " + status.error().text);
             }
         } else {
-            leave(**store);
+            (*store)->abandon();
         }
         store->reset();
     });
@@ -407,7 +400,7 @@ Contents examine(const StoreKind& kind, const SparseBytes& image, const Recordin
                                       store.error().text));
             }
             contents = read_contents(**store);
-            leave(**store);
+            (*store)->abandon();
             store->reset();
         });
         compare_with_model(contents, recording.model, event);

@@ -118,7 +118,6 @@ private:
                     check(store_->flush(VolumeId(id)));
                 }
             }
-            store_->pause();
             store_->abandon();
             open();
             verify_all();

@@ -9,6 +9,10 @@ namespace coppice {
 
 Status Committer::make_durable(VolumeId volume)
 {
+    // What a replay showed may come from commits that were never synced: a flush covers it too.
+    if (state_.recovery_open && state_.replayed_commits != 0 && !state_.options.read_only) {
+        COPPICE_TRY(open_for_writing());
+    }
     auto found = state_.domains.find(volume);
     if (found == state_.domains.end()) {
         return {};

@@ -95,7 +95,7 @@ public:
     }
 
     Status close() override;
-    void abandon() override {}
+    void abandon() override { pause(); }
     void tick() override;
     void pause() override;
     void resume() override { paused_ = false; }

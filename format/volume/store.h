@@ -163,8 +163,8 @@ public:
     // stops the background work. Nothing else may be under way. The store is then only destroyed.
     virtual Status close() = 0;
 
-    // Ends without writing anything: what a crash would leave. For tests and failed opens. Like
-    // `close` after `pause`, or in a process whose tasks never run again.
+    // Ends without writing anything more: what a crash would leave. For tests and failed opens.
+    // (task)
     virtual void abandon() = 0;
 
     // The host of the store calls this about once a second: starts background work that is due
