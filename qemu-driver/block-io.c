@@ -8,9 +8,10 @@ int coroutine_fn coppice_bdrv_co_preadv(BlockDriverState* bs, int64_t offset, in
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store) return -EIO;
+    AioContext* here = coppice_bdrv_go_home(bs);
     int result =
         coppice_read(store, coppice_bdrv_volume(bs)->id, offset, qiov->iov, qiov->niov, &error);
-    return coppice_bdrv_result(bs, result, &error);
+    return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
 int coroutine_fn coppice_bdrv_co_pwritev(BlockDriverState* bs, int64_t offset, int64_t bytes,
@@ -19,9 +20,10 @@ int coroutine_fn coppice_bdrv_co_pwritev(BlockDriverState* bs, int64_t offset, i
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store) return -EIO;
+    AioContext* here = coppice_bdrv_go_home(bs);
     int result = coppice_write(store, coppice_bdrv_volume(bs)->id, offset, qiov->iov, qiov->niov,
                                flags & BDRV_REQ_FUA, &error);
-    return coppice_bdrv_result(bs, result, &error);
+    return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
 int coroutine_fn coppice_bdrv_co_pwrite_zeroes(BlockDriverState* bs, int64_t offset, int64_t bytes,
@@ -31,8 +33,9 @@ int coroutine_fn coppice_bdrv_co_pwrite_zeroes(BlockDriverState* bs, int64_t off
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store) return -EIO;
+    AioContext* here = coppice_bdrv_go_home(bs);
     int result = coppice_write_zeroes(store, coppice_bdrv_volume(bs)->id, offset, bytes, &error);
-    return coppice_bdrv_result(bs, result, &error);
+    return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
 int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, int64_t bytes)
@@ -41,8 +44,9 @@ int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, 
     struct coppice_range range = {.offset = offset, .length = bytes};
     struct coppice_error error;
     if (!store) return -EIO;
+    AioContext* here = coppice_bdrv_go_home(bs);
     int result = coppice_deallocate(store, coppice_bdrv_volume(bs)->id, &range, 1, &error);
-    return coppice_bdrv_result(bs, result, &error);
+    return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
 /* QEMU calls this for a flush of the guest's unless cache=unsafe says that it need not last. */
@@ -51,8 +55,9 @@ int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs)
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store || coppice_is_read_only(store)) return 0;
+    AioContext* here = coppice_bdrv_go_home(bs);
     int result = coppice_flush(store, coppice_bdrv_volume(bs)->id, &error);
-    return coppice_bdrv_result(bs, result, &error);
+    return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
 int coroutine_fn coppice_bdrv_co_block_status(BlockDriverState* bs, bool want_zero, int64_t offset,
@@ -62,8 +67,10 @@ int coroutine_fn coppice_bdrv_co_block_status(BlockDriverState* bs, bool want_ze
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_block_status status;
     if (!store) return -EIO;
+    AioContext* here = coppice_bdrv_go_home(bs);
     int result =
         coppice_get_block_status(store, coppice_bdrv_volume(bs)->id, offset, bytes, &status);
+    coppice_bdrv_go_back(here, 0);
     if (result < 0) return result;
     *length = status.length;
     if (status.state != COPPICE_BLOCK_DATA) return BDRV_BLOCK_ZERO;
@@ -93,6 +100,7 @@ int coroutine_fn coppice_bdrv_co_copy_range_to(BlockDriverState* bs, BdrvChild* 
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     if (!store || coppice_block_store(source->bs) != store) return -ENOTSUP;
+    AioContext* here = coppice_bdrv_go_home(bs);
     struct coppice_clone_source from = {
         .volume = coppice_bdrv_volume(source->bs)->id,
         .range = {.offset = source_offset, .length = bytes},
@@ -101,7 +109,7 @@ int coroutine_fn coppice_bdrv_co_copy_range_to(BlockDriverState* bs, BdrvChild* 
     if (result >= 0 && (write_flags & BDRV_REQ_FUA)) {
         result = coppice_flush(store, coppice_bdrv_volume(bs)->id, &error);
     }
-    return coppice_bdrv_result(bs, result, &error);
+    return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
 /* ---- Size and shape ---- */

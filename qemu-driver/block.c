@@ -267,6 +267,40 @@ static void coroutine_fn coppice_bdrv_co_drain_end(BlockDriverState* bs)
     if (image) coppice_bdrv_image_resume(image);
 }
 
+#if COPPICE_QEMU_AT_LEAST(8, 0)
+/* No coroutines any more. The drained section waits for what is counted as under way. */
+typedef struct Drain {
+    BlockDriverState* bs;
+    void (*body)(BlockDriverState* bs);
+} Drain;
+
+static void coroutine_fn drain_entry(void* opaque)
+{
+    Drain drain = *(Drain*)opaque;
+    g_free(opaque);
+    drain.body(drain.bs);
+    bdrv_dec_in_flight(drain.bs);
+}
+
+static void start_drain(BlockDriverState* bs, void (*body)(BlockDriverState* bs))
+{
+    Drain* drain = g_new(Drain, 1);
+    *drain = (Drain){.bs = bs, .body = body};
+    bdrv_inc_in_flight(bs);
+    aio_co_schedule(bdrv_get_aio_context(bs), qemu_coroutine_create(drain_entry, drain));
+}
+
+static void coppice_bdrv_drain_begin(BlockDriverState* bs)
+{
+    start_drain(bs, coppice_bdrv_co_drain_begin);
+}
+
+static void coppice_bdrv_drain_end(BlockDriverState* bs)
+{
+    start_drain(bs, coppice_bdrv_co_drain_end);
+}
+#endif
+
 static void coppice_bdrv_detach_aio_context(BlockDriverState* bs)
 {
     CoppiceImage* image = coppice_bdrv_volume(bs)->image;
@@ -314,8 +348,13 @@ static BlockDriver coppice_bdrv_driver = {
     .bdrv_reopen_commit_post = coppice_bdrv_reopen_commit_post,
     .bdrv_inactivate = coppice_bdrv_inactivate,
     .bdrv_co_invalidate_cache = coppice_bdrv_co_invalidate_cache,
+#if COPPICE_QEMU_AT_LEAST(8, 0)
+    .bdrv_drain_begin = coppice_bdrv_drain_begin,
+    .bdrv_drain_end = coppice_bdrv_drain_end,
+#else
     .bdrv_co_drain_begin = coppice_bdrv_co_drain_begin,
     .bdrv_co_drain_end = coppice_bdrv_co_drain_end,
+#endif
     .bdrv_detach_aio_context = coppice_bdrv_detach_aio_context,
     .bdrv_attach_aio_context = coppice_bdrv_attach_aio_context,
 
@@ -339,8 +378,8 @@ static BlockDriver coppice_bdrv_driver = {
     .bdrv_snapshot_delete = coppice_bdrv_snapshot_delete,
     .bdrv_snapshot_list = coppice_bdrv_snapshot_list,
     .bdrv_snapshot_load_tmp = coppice_bdrv_snapshot_load_tmp,
-    .bdrv_save_vmstate = coppice_bdrv_save_vmstate,
-    .bdrv_load_vmstate = coppice_bdrv_load_vmstate,
+    .COPPICE_BDRV_SAVE_VMSTATE = coppice_bdrv_save_vmstate,
+    .COPPICE_BDRV_LOAD_VMSTATE = coppice_bdrv_load_vmstate,
 };
 
 /* ---- For the device module ---- */

@@ -86,9 +86,13 @@ typedef Property CoppiceProperty;
 #if COPPICE_QEMU_AT_LEAST(8, 0)
 #define COPPICE_BDRV_GETLENGTH bdrv_co_getlength
 #define COPPICE_BDRV_GET_INFO bdrv_co_get_info
+#define COPPICE_BDRV_SAVE_VMSTATE bdrv_co_save_vmstate
+#define COPPICE_BDRV_LOAD_VMSTATE bdrv_co_load_vmstate
 #else
 #define COPPICE_BDRV_GETLENGTH bdrv_getlength
 #define COPPICE_BDRV_GET_INFO bdrv_get_info
+#define COPPICE_BDRV_SAVE_VMSTATE bdrv_save_vmstate
+#define COPPICE_BDRV_LOAD_VMSTATE bdrv_load_vmstate
 #endif
 
 /* For the device only: headers that moved. As strings, since a macro with the folder as a word does
@@ -118,9 +122,12 @@ typedef Property CoppiceProperty;
 #if COPPICE_QEMU_AT_LEAST(10, 0)
 #define COPPICE_MEMORY_IS_DIRECT(region, write) \
     memory_access_is_direct(region, write, MEMTXATTRS_UNSPECIFIED)
-#define COPPICE_CLASS_DATA const void*
 #else
 #define COPPICE_MEMORY_IS_DIRECT(region, write) memory_access_is_direct(region, write)
+#endif
+#if COPPICE_QEMU_AT_LEAST(10, 1)
+#define COPPICE_CLASS_DATA const void*
+#else
 #define COPPICE_CLASS_DATA void*
 #endif
 #if COPPICE_QEMU_AT_LEAST(9, 2)

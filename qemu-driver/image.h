@@ -80,6 +80,24 @@ static inline struct coppice_store* coppice_bdrv_store(BlockDriverState* bs)
     return volume->image ? volume->image->store : NULL;
 }
 
+/* Since 9.0 a node's requests may come from several threads. The store has one: a request goes
+ * over to the node's context, and back when it is done. Before, it always is there. */
+static inline AioContext* coroutine_fn coppice_bdrv_go_home(BlockDriverState* bs)
+{
+    AioContext* here = qemu_get_current_aio_context();
+    if (COPPICE_QEMU_AT_LEAST(9, 0) && here != bdrv_get_aio_context(bs)) {
+        aio_co_reschedule_self(bdrv_get_aio_context(bs));
+    }
+    return here;
+}
+static inline int coroutine_fn coppice_bdrv_go_back(AioContext* context, int result)
+{
+    if (COPPICE_QEMU_AT_LEAST(9, 0) && context != qemu_get_current_aio_context()) {
+        aio_co_reschedule_self(context);
+    }
+    return result;
+}
+
 /* ---- the members of the driver ---- */
 
 extern QemuOptsList coppice_bdrv_create_options;

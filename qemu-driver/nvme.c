@@ -24,8 +24,7 @@ static struct coppice_store* wanted_store(CoppiceNvme* nvme)
     BlockDriverState* root = blk_bs(nvme->conf.blk);
     if (root != nvme->image || !QLIST_EMPTY(&root->dirty_bitmaps) ||
         root->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF ||
-        qatomic_read(&root->copy_on_read) ||
-        qatomic_read(&nvme->throttle->throttle_state)) {
+        qatomic_read(&root->copy_on_read) || qatomic_read(&nvme->throttle->throttle_state)) {
         return NULL;
     }
     return coppice_block_store(root);

@@ -41,13 +41,15 @@ enum { COPY_BELOW_BYTES = 64 * 1024 };
 /* Memory that direct I/O cannot use (a tree node's) makes QEMU hand the request to a thread, which
  * costs more than copying it when it is small. More pieces than the host takes at once, from a
  * guest with small ones, have to be copied. */
-static bool better_copied(BlockDriverState* file, struct coppice_io* io) {
+static bool better_copied(BlockDriverState* file, struct coppice_io* io)
+{
     return io->iov_count > IOV_MAX ||
            (io->length < COPY_BELOW_BYTES &&
             !QEMU_PTR_IS_ALIGNED(io->iov[0].iov_base, bdrv_min_mem_align(file)));
 }
 
-static int coroutine_fn GRAPH_RDLOCK transfer(CoppicePorts* ports, struct coppice_io* io) {
+static int coroutine_fn GRAPH_RDLOCK transfer(CoppicePorts* ports, struct coppice_io* io)
+{
     BlockDriverState* file = ports->bs ? ports->bs->file->bs : blk_bs(ports->blk);
     QEMUIOVector qiov;
     if (!better_copied(file, io)) {
@@ -112,8 +114,8 @@ static int coroutine_fn GRAPH_RDLOCK perform(CoppicePorts* ports, struct coppice
     case COPPICE_IO_WRITE: return transfer(ports, io);
     case COPPICE_IO_ALLOCATE: return allocate(ports, io);
     case COPPICE_IO_DISCARD:
-        result = ports->blk ? blk_co_pdiscard(ports->blk, io->offset, io->length)
-                            : bdrv_co_pdiscard(ports->bs->file, io->offset, io->length);
+        if (ports->blk) return 0; /* a new image has nothing to give back */
+        result = bdrv_co_pdiscard(ports->bs->file, io->offset, io->length);
         return result == -ENOTSUP ? 0 : result;
     case COPPICE_IO_SYNC:
         return bdrv_co_flush(ports->bs ? ports->bs->file->bs : blk_bs(ports->blk));
