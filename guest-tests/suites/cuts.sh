@@ -33,7 +33,7 @@ judge() {
 }
 must_hold() {
     if judge "$@"; then pass "$1"; result "FIGURE $suite/$1 $judged"
-    else fail "$1" "$(grep -A1 -E '^(FAIL|cut|stream|terminate|check)' "$work/$1.log" | head -n 2 | tr '\n' ' '); see $work/$1.log"; fi
+    else fail "$1" "$({ grep -A1 '^FAIL cut' "$work/$1.log" || tail -n 3 "$work/$1.log"; } | head -n 3 | tr '\n' ' '); see $work/$1.log"; fi
 }
 # A judge that never finds fault proves nothing: with no flush honoured it must.
 must_see() {
