@@ -60,6 +60,22 @@ int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs)
     return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
+/* Looks at little first: the store resolves all of the range that it is asked for, and callers ask
+ * for the rest of the disk again and again. */
+enum { STATUS_FIRST_BYTES = 256 * 1024, STATUS_GROWTH = 8 };
+
+static int coroutine_fn block_status(BlockDriverState* bs, struct coppice_store* store,
+                                     int64_t offset, int64_t bytes,
+                                     struct coppice_block_status* status)
+{
+    for (int64_t length = STATUS_FIRST_BYTES;; length *= STATUS_GROWTH) {
+        length = MIN(length, bytes);
+        int result =
+            coppice_get_block_status(store, coppice_bdrv_volume(bs)->id, offset, length, status);
+        if (result < 0 || status->length < length || length == bytes) return result;
+    }
+}
+
 int coroutine_fn coppice_bdrv_co_block_status(BlockDriverState* bs, bool want_zero, int64_t offset,
                                               int64_t bytes, int64_t* length, int64_t* map,
                                               BlockDriverState** file)
@@ -67,10 +83,13 @@ int coroutine_fn coppice_bdrv_co_block_status(BlockDriverState* bs, bool want_ze
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_block_status status;
     if (!store) return -EIO;
+    if (!want_zero) {
+        /* Only whether a backing file shows through is asked, and there is none. */
+        *length = bytes;
+        return BDRV_BLOCK_DATA;
+    }
     AioContext* here = coppice_bdrv_go_home(bs);
-    int result =
-        coppice_get_block_status(store, coppice_bdrv_volume(bs)->id, offset, bytes, &status);
-    coppice_bdrv_go_back(here, 0);
+    int result = coppice_bdrv_go_back(here, block_status(bs, store, offset, bytes, &status));
     if (result < 0) return result;
     *length = status.length;
     if (status.state != COPPICE_BLOCK_DATA) return BDRV_BLOCK_ZERO;
