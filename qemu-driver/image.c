@@ -215,31 +215,51 @@ CoppiceImage* coppice_bdrv_image_join(BlockDriverState* bs, bool read_only, Erro
     return image;
 }
 
+/* The node that has the permissions from now on: one that may write, if there is one. */
+static BlockDriverState* choose_heir(CoppiceImage* image)
+{
+    for (GSList* entry = image->users; entry; entry = entry->next) {
+        if (!bdrv_is_read_only(entry->data)) return entry->data;
+    }
+    return image->users->data;
+}
+
+static void hand_over(CoppiceImage* image, BlockDriverState* from, BlockDriverState* to)
+{
+    Error* error = NULL;
+    bool store_is_open = image->store;
+    /* Nobody is left who may write: what there is to write is written by who still can. */
+    bool stays_writable = !image->read_only && !bdrv_is_read_only(to);
+    int result = stays_writable ? 0 : coppice_bdrv_image_close_store(image, &error);
+    image->owner = to;
+    image->ports.bs = to;
+    coppice_bdrv_volume(from)->joined = true;
+    coppice_bdrv_volume(to)->joined = false;
+    /* First given up there, then asked for here. Nothing is under way in between: a node is closed
+     * in a drained section, in which the store's own work rests. */
+    if (result >= 0) result = bdrv_child_refresh_perms(from, from->file, &error);
+    if (result >= 0) result = bdrv_child_refresh_perms(to, to->file, &error);
+    if (result >= 0 && store_is_open && !stays_writable) {
+        result = coppice_bdrv_image_open_store(image, true, &error);
+    }
+    if (result < 0) {
+        error_reportf_err(
+            error, "coppice: %s cannot take the image over: ", bdrv_get_device_or_node_name(to));
+        coppice_bdrv_image_drop_store(image);
+    }
+}
+
 void coppice_bdrv_image_leave(CoppiceImage* image, BlockDriverState* bs)
 {
     image->users = g_slist_remove(image->users, bs);
-    if (!image->users) {
-        Error* error = NULL;
-        if (coppice_bdrv_image_close_store(image, &error) < 0) {
-            error_reportf_err(error,
-                              "coppice: %s: closing the image: ", bdrv_get_device_or_node_name(bs));
-        }
-        free_image(image);
+    if (image->users) {
+        if (image->owner == bs) hand_over(image, bs, choose_heir(image));
         return;
     }
-    if (image->owner != bs) return;
-    /* The permissions go over to another node: first given up here, then asked for there. In
-     * between nothing is under way, as closing a node drains its file child's other parents. */
-    BlockDriverState* heir = image->users->data;
     Error* error = NULL;
-    image->owner = heir;
-    image->ports.bs = heir;
-    coppice_bdrv_volume(bs)->joined = true;
-    coppice_bdrv_volume(heir)->joined = false;
-    if (bdrv_child_refresh_perms(bs, bs->file, &error) < 0 ||
-        bdrv_child_refresh_perms(heir, heir->file, &error) < 0) {
-        error_reportf_err(
-            error, "coppice: %s cannot take the image over: ", bdrv_get_device_or_node_name(heir));
-        coppice_bdrv_image_drop_store(image);
+    if (coppice_bdrv_image_close_store(image, &error) < 0) {
+        error_reportf_err(error,
+                          "coppice: %s: closing the image: ", bdrv_get_device_or_node_name(bs));
     }
+    free_image(image);
 }
