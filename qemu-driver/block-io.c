@@ -54,7 +54,7 @@ int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs)
 {
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
-    if (!store || coppice_is_read_only(store)) return 0;
+    if (!store) return 0;
     AioContext* here = coppice_bdrv_go_home(bs);
     int result = coppice_flush(store, coppice_bdrv_volume(bs)->id, &error);
     return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));

@@ -14,6 +14,8 @@ enum class Rule : std::uint8_t {
     data_before_effect,         // an operation takes effect when its host write has returned
     sync_before_acknowledge,    // a flush is acknowledged after the sync behind its commit
     commit_before_acknowledge,  // ... and after its commit was written at all
+    commit_before_sync,         // ... and had returned when that sync began
+    failed_sync_stops,          // a sync that failed is not tried again
     sync_before_superblock,     // nodes and data are durable before a superblock reaches them
     sync_before_release,        // a superblock is durable before what it dropped is re-used
     alternate_slots,            // a superblock never overwrites the one before it
@@ -35,10 +37,12 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 17> kRuleNames = {{
+inline constexpr std::array<RuleName, 19> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
+    {Rule::commit_before_sync, "commit_before_sync"},
+    {Rule::failed_sync_stops, "failed_sync_stops"},
     {Rule::sync_before_superblock, "sync_before_superblock"},
     {Rule::sync_before_release, "sync_before_release"},
     {Rule::alternate_slots, "alternate_slots"},

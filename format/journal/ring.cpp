@@ -7,6 +7,34 @@
 
 namespace coppice {
 
+namespace {
+
+struct RingPlace {
+    Disk& disk;
+    std::uint64_t start;
+    std::uint64_t blocks;
+};
+
+// Writes from a block of the ring on, around its end if need be.
+Status write_around(const RingPlace& ring, std::uint64_t at, std::span<const std::byte> blocks)
+{
+    const std::size_t first = std::min(blocks.size(), (ring.blocks - at) * kBlockBytes);
+    std::array<iovec, 2> buffers{};
+    std::array<IoRequest, 2> requests{};
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto part = i == 0 ? blocks.first(first) : blocks.subspan(first);
+        buffers[i] = {const_cast<std::byte*>(part.data()), part.size()};
+        requests[i].kind = IoRequest::Kind::write;
+        requests[i].offset_bytes = (ring.start + (i == 0 ? at : 0)) * kBlockBytes;
+        requests[i].length_bytes = part.size();
+        requests[i].buffers = {&buffers[i], 1};
+    }
+    return ring.disk.run(
+        {requests.data(), blocks.size() > first ? std::size_t{2} : std::size_t{1}});
+}
+
+}  // namespace
+
 Ring::Ring(Disk& disk, std::uint64_t start_block, std::uint64_t blocks, std::uint64_t image_seed)
     : disk_(disk), start_(start_block), blocks_(blocks), image_seed_(image_seed)
 {
@@ -30,23 +58,20 @@ Status Ring::write(std::span<const JournalOperation> operations, Generation gene
     // One block always stays free, so that a full ring is not taken for an empty one.
     CHECK(count < free_blocks() || !obeys(Rule::ring_tail_kept));
 
-    const std::uint64_t first = std::min(count, blocks_ - head_.block);
-    std::array<iovec, 2> buffers{
-        {{blocks.data(), first * kBlockBytes},
-         {blocks.data() + first * kBlockBytes, (count - first) * kBlockBytes}}};
-    std::array<IoRequest, 2> requests{};
-    for (std::size_t i = 0; i < 2; ++i) {
-        requests[i].kind = IoRequest::Kind::write;
-        requests[i].offset_bytes = (start_ + (i == 0 ? head_.block : 0)) * kBlockBytes;
-        requests[i].length_bytes = buffers[i].iov_len;
-        requests[i].buffers = {&buffers[i], 1};
-    }
     // The head moves first: the caller is the only writer, and a failed write ends all writing.
+    const std::uint64_t at = head_.block;
     head_.commit = head_.commit + 1;
     head_.block = (head_.block + count) % blocks_;
     head_.chain = last_checksum;
     used_ = std::min(used_ + count, blocks_);
-    return disk_.run({requests.data(), count > first ? std::size_t{2} : std::size_t{1}});
+    if (!obeys(Rule::commit_before_sync)) {
+        disk_.tasks().spawn(
+            [place = RingPlace{disk_, start_, blocks_}, at, written = std::move(blocks)] {
+                (void)write_around(place, at, written);
+            });
+        return {};
+    }
+    return write_around({disk_, start_, blocks_}, at, blocks);
 }
 
 void Ring::move_tail(const JournalPosition& tail)

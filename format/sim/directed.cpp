@@ -177,6 +177,7 @@ Model new_model(std::uint64_t volume_bytes)
 }
 
 bool keep_all(LoggedRequest&) { return true; }
+bool keep_none(LoggedRequest&) { return false; }
 
 // ---- The stories ----------------------------------------------------------------------------
 
@@ -271,6 +272,62 @@ void full_ring_waits(const StoreKind& kind)
     CutMaker maker(recording.log);
     for (const Event event : {recording.ended / 2, recording.ended * 9 / 10, recording.ended}) {
         examine(kind, maker.cut(event, keep_all), recording, event);
+    }
+}
+
+// More pending operations than the ring holds, twice over: a checkpoint takes them, and the flush
+// comes to its end.
+void flush_of_more_than_the_ring(const StoreKind& kind)
+{
+    constexpr std::uint64_t kBlocks = 6000;
+    constexpr std::uint64_t kVolumeBytes = kBlocks * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 8, kVolumeBytes);
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   store.pause();
+                   std::vector<SectorRange> ranges;
+                   for (std::uint64_t block = 0; block < kBlocks; block += 2) {
+                       ranges.push_back({block * kBlockSectors, kBlockSectors});
+                   }
+                   // 3,000 operations each, in 48 blocks of the journal.
+                   for (std::uint64_t i = 0; i < 2 * kRingBlocks / 48 + 2; ++i) {
+                       caller.deallocate(kFirst, ranges);
+                   }
+                   caller.write(kFirst, 0, stamps_from(1, kBlockSectors));
+                   caller.flush(kFirst);
+                   store.resume();
+               });
+    CutMaker maker(recording.log);
+    examine(kind, maker.cut(recording.ended, keep_none), recording, recording.ended);
+}
+
+// A crash finds the ring filled to its last block but one, and crashes follow each other: every
+// open is whole, and each writes again.
+void full_ring_opens_again(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 16 * kBlockBytes;
+    SparseBytes image = fresh_image(kind, 9, kVolumeBytes);
+    Model model = new_model(kVolumeBytes);
+    Stamp stamp = 1;
+    for (unsigned life = 0; life < 5; ++life) {
+        const Context context(fmt::format("life {}", life));
+        const Recording recording =
+            record(kind, image, std::move(model), steady_plan(), 1,
+                   [&](FiberTasks&, Store& store, Model& live_model, EventClock& clock) {
+                       Caller caller(store, live_model, clock);
+                       store.pause();
+                       do {
+                           caller.write(kFirst, stamp % 16 * kBlockSectors,
+                                        stamps_from(stamp * kBlockSectors, kBlockSectors), true);
+                           ++stamp;
+                       } while (store.info().journal_used_bytes < (kRingBlocks - 1) * kBlockBytes);
+                       store.resume();
+                   });
+        CutMaker maker(recording.log);
+        image = maker.cut(recording.ended, keep_all);
+        model = model_of(examine(kind, image, recording, recording.ended));
     }
 }
 
@@ -472,7 +529,11 @@ const std::vector<Directed>& directed_scenarios()
         {"long-command-is-whole", {Rule::atomic_commands}, long_command_is_whole},
         {"torn-commit-is-nothing", {Rule::whole_commits}, torn_commit_is_nothing},
         {"full-ring-waits", {Rule::ring_tail_kept}, full_ring_waits},
-        {"dropped-commits-stay-dropped", {Rule::close_recovery}, dropped_commits_stay_dropped},
+        {"flush-of-more-than-the-ring", {}, flush_of_more_than_the_ring},
+        {"full-ring-opens-again", {}, full_ring_opens_again},
+        {"dropped-commits-stay-dropped",
+         {Rule::close_recovery, Rule::chained_blocks},
+         dropped_commits_stay_dropped},
         {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
         {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
         {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed},

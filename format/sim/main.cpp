@@ -117,7 +117,8 @@ bool hunt(const Arguments& arguments, const RuleName& rule)
         }
         const SeedResult result =
             run_in_child([&] { scenario.run(real_store()); }, arguments.timeout_seconds);
-        if (result.failed) {
+        // An endless run shows that something is wrong, not what.
+        if (result.failed && !result.timed_out) {
             found = true;
             fmt::print("{:26} found by scenario {}: {}\n", rule.name, scenario.name,
                        last_line(result.text));
@@ -133,7 +134,7 @@ bool hunt(const Arguments& arguments, const RuleName& rule)
         run_seeds(
             options, [&](std::uint64_t seed) { run_seed(arguments, seed); },
             [&](std::uint64_t seed, const SeedResult& result) {
-                if (result.failed && !found) {
+                if (result.failed && !result.timed_out && !found) {
                     found = true;
                     fmt::print("{:26} found by seed {}: {}\n", rule.name, seed,
                                last_line(result.text));

@@ -55,12 +55,13 @@ Plan draw_plan(Random& random, bool quick)
     plan.largest_sectors = random.chance(20) ? 512 : random.between(1, 64);
     plan.most_volumes = random.between(2, 7);
     plan.cache_bytes = random.chance(50) ? 64 << 10 : 4 << 20;
+    plan.inline_clone_items = random.chance(50) ? random.below(4) : 64;
     plan.commit_interval_ns =
         random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);
     plan.closes = random.chance(50);
 
-    switch (random.below(12)) {
+    switch (random.below(14)) {
     case 0:
     case 1:
         plan.profile = "never flushed";
@@ -99,6 +100,7 @@ Plan draw_plan(Random& random, bool quick)
     case 4:
         plan.profile = "failing sync";
         plan.disk.failing_syncs_from = random.between(3, 40);
+        plan.disk.failing_syncs = random.chance(70) ? 1 : UINT64_MAX;
         plan.closes = false;
         break;
     case 5:
@@ -135,6 +137,12 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::clone)] = static_cast<unsigned>(random.below(30));
         plan.weights[at(Action::flush)] = static_cast<unsigned>(random.below(3));
         plan.forced_percent = 0;
+        plan.closes = false;
+        break;
+    case 10:
+    case 11:
+        plan.profile = "failing host";
+        plan.disk.failing_permille = static_cast<unsigned>(random.between(1, 40));
         plan.closes = false;
         break;
     default: plan.profile = "mixed"; break;

@@ -46,6 +46,7 @@ struct Plan {
     std::uint64_t most_volumes = 6;  // and snapshots
     unsigned first_volumes = 0;      // made before anything else
     std::uint64_t cache_bytes = 1 << 20;
+    std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin
     bool full_host = false;             // the host has little room beyond what the image takes

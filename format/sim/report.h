@@ -27,7 +27,8 @@ namespace coppice::sim {
     X(runs_with_no_flush)            \
     X(runs_with_a_full_host)         \
     X(runs_with_a_wrapped_ring)      \
-    X(runs_with_a_failed_sync)       \
+    X(runs_with_stopped_writing)     \
+    X(runs_with_range_references)    \
     X(opens_with_replay)             \
     X(opens_without_replay)          \
     X(checkpoints)                   \
@@ -54,7 +55,8 @@ namespace coppice::sim {
     X(volumes_removed)               \
     X(resizes)                       \
     X(renames)                       \
-    X(no_space_errors)
+    X(no_space_errors)               \
+    X(host_errors)
 
 enum class Case : std::uint8_t {
 #define COPPICE_SIM_CASE(name) name,

@@ -221,15 +221,16 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
     bool ticker_ended = false;
     Task* ticker_waiter = nullptr;
     const auto excused = [&](const Error& error) {
-        const bool sync =
-            plan.disk.failing_syncs_from != UINT64_MAX &&
-            (error.code == ErrorCode::sync_failed || error.code == ErrorCode::poisoned);
-        return sync || (plan.full_host && error.code == ErrorCode::no_space);
+        const bool host = plan.disk.fails() &&
+                          (error.code == ErrorCode::io || error.code == ErrorCode::sync_failed ||
+                           error.code == ErrorCode::poisoned);
+        return host || (plan.full_host && error.code == ErrorCode::no_space);
     };
     tasks.run([&] {
         OpenOptions options;
         options.cache_bytes = plan.cache_bytes;
         options.commit_interval_ns = plan.commit_interval_ns;
+        options.inline_clone_items = plan.inline_clone_items;
         auto opened = kind.open(disk, options);
         if (!opened) {
             if (!excused(opened.error())) {
@@ -511,17 +512,20 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
     const Context context(fmt::format("run {} ({})", depth + 1, plan.profile));
     const std::uint64_t scheduler_seed = life.random.next();
     const std::uint64_t workload_seed = life.random.next();
-    bool failed_sync = false;
+    bool stopped = false;
     const Recording recording =
         record(life.kind, image, std::move(model), plan, scheduler_seed,
                [&](FiberTasks& tasks, Store& store, Model& live_model, EventClock& clock) {
                    Workload workload(tasks, store, live_model, clock, Random(workload_seed), plan,
                                      next_stamp);
                    workload.run();
-                   failed_sync = workload.stopped();
+                   stopped = workload.stopped();
                    next_stamp = workload.next_stamp();
                    if (store.statistics().checkpoints != 0) {
                        reached(Case::checkpoints);
+                   }
+                   if (store.statistics().range_references != 0) {
+                       reached(Case::runs_with_range_references);
                    }
                });
     if (plan.profile == "never flushed") {
@@ -530,8 +534,8 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
     if (plan.full_host) {
         reached(Case::runs_with_a_full_host);
     }
-    if (failed_sync) {
-        reached(Case::runs_with_a_failed_sync);
+    if (stopped) {
+        reached(Case::runs_with_stopped_writing);
     }
     if (ring_wrapped(recording.log)) {
         reached(Case::runs_with_a_wrapped_ring);

@@ -85,6 +85,7 @@ SeedResult end_child(Child& child)
     ::close(child.counters);
     if (WIFSIGNALED(status)) {
         result.failed = true;
+        result.timed_out = WTERMSIG(status) == SIGXCPU;
         result.text += WTERMSIG(status) == SIGXCPU
                            ? "it does not come to an end\n"
                            : fmt::format("it was ended by signal {} ({})\n", WTERMSIG(status),

@@ -11,6 +11,7 @@ namespace coppice::sim {
 
 struct SeedResult {
     bool failed = false;
+    bool timed_out = false;
     std::string text;  // what was seen
 };
 

@@ -166,7 +166,11 @@ void SimDisk::start_one(IoRequest& request)
             entry.data = gather(request);
         }
         entry.discards = random_.chance(70);
-        entry.failed = request.kind == Kind::sync && ++syncs_ >= options_.failing_syncs_from;
+        syncs_ += request.kind == Kind::sync ? 1 : 0;
+        entry.failed =
+            (request.kind == Kind::sync && syncs_ >= options_.failing_syncs_from &&
+             syncs_ - options_.failing_syncs_from < options_.failing_syncs) ||
+            (request.kind == Kind::write && random_.below(1000) < options_.failing_permille);
         log_.requests.push_back(std::move(entry));
     }
     if (tracing()) {
@@ -189,7 +193,7 @@ void SimDisk::start_one(IoRequest& request)
 int SimDisk::perform(IoRequest& request, LoggedRequest& logged)
 {
     if (logged.failed) {
-        return -EIO;
+        return request.kind == Kind::write ? fail_write(request, logged) : -EIO;
     }
     if (request.kind == Kind::write && gather(request) != logged.data) {
         violation(fmt::format("the buffer of a write at byte {} changed while it was under way",
@@ -198,7 +202,23 @@ int SimDisk::perform(IoRequest& request, LoggedRequest& logged)
     if (request.kind == Kind::discard && !logged.discards) {
         return 0;
     }
-    return file_.perform(request);
+    const int result = file_.perform(request);
+    logged.failed = result != 0;
+    return result;
+}
+
+// From the log's point of view a write of what is then there.
+int SimDisk::fail_write(const IoRequest& request, LoggedRequest& logged)
+{
+    const std::uint64_t kept = random_.below(request.length_bytes / kSectorBytes) * kSectorBytes;
+    std::vector<std::byte> rest(request.length_bytes - kept);
+    file_.bytes().read(request.offset_bytes + kept, rest);
+    std::copy(rest.begin(), rest.end(), logged.data.begin() + static_cast<std::ptrdiff_t>(kept));
+    iovec buffer{logged.data.data(), logged.data.size()};
+    IoRequest partial = request;
+    partial.buffers = {&buffer, 1};
+    logged.failed = file_.perform(partial) != 0;
+    return -EIO;
 }
 
 void SimDisk::finish(IoRequest& request, std::size_t logged)
@@ -208,11 +228,10 @@ void SimDisk::finish(IoRequest& request, std::size_t logged)
     const Event event = clock_.tick();
     int result = 0;
     if (request.kind == Kind::read) {
-        result = file_.perform(request);
+        result = random_.below(1000) < options_.failing_permille ? -EIO : file_.perform(request);
     } else {
         LoggedRequest& entry = log_.requests[logged];
         result = perform(request, entry);
-        entry.failed = result != 0;
         entry.completed = event;
         log_.completions.push_back(logged);
     }
@@ -240,7 +259,10 @@ std::vector<std::size_t> CutMaker::volatile_at(Event event)
         if (request.completed > event) {
             break;
         }
-        if (request.kind == Kind::sync && !request.failed) {
+        if (request.kind == Kind::sync && request.failed) {
+            break;
+        }
+        if (request.kind == Kind::sync) {
             synced = std::max(synced, request.submitted);
         }
     }

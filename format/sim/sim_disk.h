@@ -12,6 +12,9 @@
 //     sectors is kept: a beginning, an end, or any.
 //   * A lost write beyond the end may still have made the file longer. A discard leaves zeroes, or
 //     all as it was. A lost truncate leaves the old length.
+//   * Reads, writes and syncs of a failing host fail; a failed write may have changed any sectors
+//   up
+//     to one.
 //   * What a cut left is durable: the next run begins on it.
 //
 // A run is recorded once, to its end; any number of images are then made from the log, for cuts at
@@ -69,8 +72,14 @@ struct SimDiskOptions {
     std::uint64_t limit_bytes = UINT64_MAX;
     // For directed scenarios: how long a request takes, instead of a random time.
     std::function<std::uint64_t(const IoRequest&)> duration_ns = {};
-    // Syncs fail from the time that this many were submitted.
+    // This many syncs fail, from the one with this number on. A host that failed once says nothing
+    // the next time, but has dropped what it could not write: no later sync makes anything durable.
     std::uint64_t failing_syncs_from = UINT64_MAX;
+    std::uint64_t failing_syncs = UINT64_MAX;
+    // Reads and writes that fail, of each thousand; a failed write may have changed a part.
+    unsigned failing_permille = 0;
+
+    bool fails() const { return failing_permille != 0 || failing_syncs_from != UINT64_MAX; }
 };
 
 class SimDisk final : public Disk {
@@ -96,6 +105,7 @@ private:
     void start_one(IoRequest& request);
     void finish(IoRequest& request, std::size_t logged);
     int perform(IoRequest& request, LoggedRequest& logged);
+    int fail_write(const IoRequest& request, LoggedRequest& logged);
     void forbid_overlap(const IoRequest& request) const;
 
     FiberTasks& fibers_;

@@ -110,7 +110,7 @@ public:
     void tick() override {}
     void pause() override {}
     void resume() override {}
-    bool read_only() const override { return read_only_; }
+    bool read_only() const override { return read_only_ || poisoned_; }
     ImageInfo info() override { return {}; }
     Statistics statistics() const override { return {}; }
 

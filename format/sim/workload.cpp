@@ -179,9 +179,15 @@ bool Workload::excuse(const Error& error, const std::string& what)
         reached(Case::no_space_errors);
         return true;
     }
-    const bool host_fails = plan_.disk.failing_syncs_from != UINT64_MAX;
-    if (host_fails && (error.code == ErrorCode::sync_failed || error.code == ErrorCode::poisoned)) {
-        stopped_ = true;
+    const bool host_failed = error.code == ErrorCode::io || error.code == ErrorCode::sync_failed ||
+                             error.code == ErrorCode::poisoned;
+    if (plan_.disk.fails() && host_failed) {
+        if (error.code != ErrorCode::io && !store_.read_only()) {
+            violation(fmt::format("{} failed with {}, and the image can still be written", what,
+                                  error.text));
+        }
+        reached(Case::host_errors);
+        stopped_ = stopped_ || store_.read_only();
         return true;
     }
     violation(fmt::format("{} failed with {}: {}", what, error_name(error.code), error.text));
@@ -255,22 +261,29 @@ Result<Stamps> Workload::read(VolumeId volume, const SectorRange& range)
 {
     std::vector<std::byte> bytes(range.count * kSectorBytes, std::byte{0xee});
     const std::vector<iovec> buffers = pieces(bytes, random_);
-    Status status;
-    if (random_.chance(50)) {
-        status = store_.read(volume, range.first * kSectorBytes, buffers);
-    } else {
-        Operation operation;
-        operation.kind = Operation::Kind::read;
-        operation.volume = volume;
-        operation.offset_bytes = range.first * kSectorBytes;
-        operation.length_bytes = bytes.size();
-        operation.buffers = buffers;
-        status = submit(operation);
+    const bool asynchronous = random_.chance(50);
+    for (;;) {
+        Status status;
+        if (asynchronous) {
+            Operation operation;
+            operation.kind = Operation::Kind::read;
+            operation.volume = volume;
+            operation.offset_bytes = range.first * kSectorBytes;
+            operation.length_bytes = bytes.size();
+            operation.buffers = buffers;
+            status = submit(operation);
+        } else {
+            status = store_.read(volume, range.first * kSectorBytes, buffers);
+        }
+        if (status) {
+            return read_stamps(bytes);
+        }
+        // A host that failed once may do it the next time.
+        if (status.error().code != ErrorCode::io || plan_.disk.failing_permille == 0) {
+            return pass_on(status);
+        }
+        reached(Case::host_errors);
     }
-    if (!status) {
-        return pass_on(status);
-    }
-    return read_stamps(bytes);
 }
 
 void Workload::do_write()

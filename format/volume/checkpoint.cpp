@@ -96,11 +96,12 @@ Checkpoint::Frozen Checkpoint::freeze()
 
 Status Checkpoint::run()
 {
+    COPPICE_TRY(begin_writing_());  // waits for the committer, who may wait for our turn
     LockGuard turn(turn_);
     if (!needed()) {
         return {};
     }
-    COPPICE_TRY(begin_writing_());
+    COPPICE_TRY(state_.check_writable());
     Frozen frozen = freeze();
     Status written = write(frozen);
     if (!written) {
@@ -400,12 +401,13 @@ Status Checkpoint::publish(Frozen& frozen)
 
     // Before: nodes, and the data of everything that took effect. After: what reaches them.
     if (obeys(Rule::sync_before_superblock)) {
-        COPPICE_TRY(state_.disk.sync());
+        COPPICE_TRY(state_.sync());
     }
+    COPPICE_TRY(state_.check_writable());
     COPPICE_TRY(write_superblock(state_.disk, superblock));
     // Before: the superblock. After: re-use of what only the one before it reached.
     if (obeys(Rule::sync_before_release)) {
-        COPPICE_TRY(state_.disk.sync());
+        COPPICE_TRY(state_.sync());
     }
     ++state_.statistics.checkpoints;
     state_.durable = frozen.generation;

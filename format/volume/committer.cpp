@@ -97,50 +97,66 @@ Status Committer::write_domains(bool wanted_only)
     return write_operations(take_pending(chosen));
 }
 
-// Cuts the operations into commits that fit, never inside a command, and writes them.
+// How many of the operations, from `begin` on, fit into one commit; never a part of a command.
+Committer::Cut Committer::next_commit(std::span<const JournalOperation> operations,
+                                      std::size_t begin) const
+{
+    Cut cut{begin, 0};
+    std::uint64_t payload = 0;
+    while (cut.end < operations.size()) {
+        std::size_t command_end = cut.end;
+        std::uint64_t command_payload = 0;
+        bool continues = true;
+        while (continues && command_end < operations.size()) {
+            command_payload += operations[command_end].payload.size();
+            continues = operations[command_end].continues() && obeys(Rule::atomic_commands);
+            ++command_end;
+        }
+        const std::uint64_t blocks = commit_blocks(command_end - begin, payload + command_payload);
+        const bool full = blocks > state_.ring.commit_limit();
+        if (cut.end > begin && (full || !obeys(Rule::atomic_commands))) {
+            break;
+        }
+        CHECK(!full);
+        payload += command_payload;
+        cut = {command_end, blocks};
+    }
+    return cut;
+}
+
+void Committer::note_written(std::span<const JournalOperation> operations)
+{
+    for (const JournalOperation& operation : operations) {
+        Domain& domain = state_.domains[operation.volume()];
+        domain.written = std::max(domain.written, operation.sequence());
+    }
+}
+
 Status Committer::write_operations(std::vector<JournalOperation> operations)
 {
     COPPICE_TRY(operations.empty() ? Status() : close_recovery());
     for (std::size_t begin = 0; begin < operations.size();) {
-        std::size_t end = begin;
-        std::uint64_t payload = 0;
-        for (std::size_t next = begin; next < operations.size();) {
-            std::size_t command_end = next;
-            std::uint64_t command_payload = 0;
-            bool continues = true;
-            while (continues && command_end < operations.size()) {
-                command_payload += operations[command_end].payload.size();
-                continues = operations[command_end].continues() && obeys(Rule::atomic_commands);
-                ++command_end;
-            }
-            const std::uint64_t blocks =
-                commit_blocks(command_end - begin, payload + command_payload);
-            const bool full = blocks > state_.ring.commit_limit();
-            if (end > begin && (full || !obeys(Rule::atomic_commands))) {
-                break;
-            }
-            CHECK(blocks <= state_.ring.commit_limit());
-            payload += command_payload;
-            end = command_end;
-            next = command_end;
-        }
-        const std::span<const JournalOperation> commit(operations.data() + begin, end - begin);
-        const std::uint64_t blocks = commit_blocks(commit.size(), payload);
-        while (blocks >= state_.ring.free_blocks() && obeys(Rule::ring_tail_kept)) {
+        const Cut cut = next_commit(operations, begin);
+        if (cut.blocks >= state_.ring.free_blocks() && obeys(Rule::ring_tail_kept)) {
+            // The checkpoint has all of them, as they took effect before it: none is needed in the
+            // journal any more.
             COPPICE_TRY(make_room_());
+            CHECK(operations[begin].sequence() <= state_.durable_sequence);
+            note_written(std::span(operations).subspan(begin));
+            return {};
         }
+        const auto commit =
+            std::span<const JournalOperation>(operations).subspan(begin, cut.end - begin);
+        COPPICE_TRY(state_.check_writable());
         Status written = state_.ring.write(commit, state_.durable, 0);
         if (!written) {
             return state_.stop_writing(std::move(written.error()));
         }
         ++state_.statistics.commits;
         state_.statistics.commit_operations += commit.size();
-        state_.statistics.journal_bytes += blocks * kBlockBytes;
-        for (const JournalOperation& operation : commit) {
-            Domain& domain = state_.domains[operation.volume()];
-            domain.written = std::max(domain.written, operation.sequence());
-        }
-        begin = end;
+        state_.statistics.journal_bytes += cut.blocks * kBlockBytes;
+        note_written(commit);
+        begin = cut.end;
     }
     return {};
 }
@@ -155,12 +171,8 @@ Status Committer::sync()
         written[id] = obeys(Rule::commit_before_acknowledge) ? domain.written : domain.last;
     }
     if (obeys(Rule::sync_before_acknowledge)) {
-        Status synced = state_.disk.sync();
-        if (!synced) {
-            return state_.stop_writing(std::move(synced.error()));
-        }
+        COPPICE_TRY(state_.sync());
     }
-    ++state_.statistics.syncs;
     state_.ring.note_synced(std::max(state_.ring.synced(), covered));
     for (const auto& [id, sequence] : written) {
         Domain& domain = state_.domains[id];
@@ -184,18 +196,18 @@ Status Committer::close_recovery()
     if (!state_.recovery_open || !obeys(Rule::close_recovery)) {
         return {};
     }
+    COPPICE_TRY(state_.check_writable());  // it may have failed while we waited for our turn
     // What was replayed is durable before anything says so; then nothing that was not replayed can
-    // continue the chain any more.
-    Status done = state_.disk.sync();
-    if (done) {
-        state_.ring.note_synced(state_.ring.last_written());
-        done = state_.ring.write({}, state_.durable, layout::kCommitClosesRecovery);
-    }
-    if (done) {
-        done = state_.disk.sync();
-    }
-    if (!done) {
-        return state_.stop_writing(std::move(done.error()));
+    // continue the chain any more. A ring without room for the closing commit has no room for a
+    // commit that replay could have dropped either: each leaves one block free behind it.
+    COPPICE_TRY(state_.sync());
+    state_.ring.note_synced(state_.ring.last_written());
+    if (state_.ring.free_blocks() > 1) {
+        Status written = state_.ring.write({}, state_.durable, layout::kCommitClosesRecovery);
+        if (!written) {
+            return state_.stop_writing(std::move(written.error()));
+        }
+        COPPICE_TRY(state_.sync());
     }
     state_.recovery_open = false;
     return {};

@@ -31,7 +31,14 @@ private:
     Status close_recovery();
     Status round();
     Status write_domains(bool wanted_only);
+    // Operations up to `end` make a commit of so many blocks.
+    struct Cut {
+        std::size_t end;
+        std::uint64_t blocks;
+    };
+    Cut next_commit(std::span<const JournalOperation> operations, std::size_t begin) const;
     Status write_operations(std::vector<JournalOperation> operations);
+    void note_written(std::span<const JournalOperation> operations);
     Status sync();
     std::vector<JournalOperation> take_pending(const std::vector<VolumeId>& chosen);
 

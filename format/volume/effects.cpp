@@ -115,18 +115,34 @@ Status Effects::apply(std::span<JournalOperation> command)
                                       sources[i], nullptr));
         }
     }
-    // References of one command to one source name the same version: the source as of the start.
-    std::map<std::uint32_t, std::uint64_t> held;
+    COPPICE_TRY(hold_sources(command));
     for (std::size_t i = 0; i < command.size(); ++i) {
-        auto& record = command[i].record;
         state_.sequence = std::max(state_.sequence, command[i].sequence());
-        const bool reference = command[i].type() == OperationType::clone_reference;
-        if (reference && record.block == 0 && held.count(record.source_volume) != 0) {
-            record.block = held.at(record.source_volume);
-        }
         COPPICE_TRY(apply_one(command[i], sources[i]));
-        if (reference) {
-            held[record.source_volume] = record.block;
+    }
+    return {};
+}
+
+// References of one command to one source name the same version: the source as of the start.
+Status Effects::hold_sources(std::span<JournalOperation> command)
+{
+    const Sequence before(command.front().sequence().value - 1);
+    for (JournalOperation& operation : command) {
+        auto& record = operation.record;
+        if (operation.type() != OperationType::clone_reference) {
+            continue;
+        }
+        Volume* source = state_.catalog.volume(VolumeId(record.source_volume));
+        if (source == nullptr) {
+            return impossible(record, "there is no such source");
+        }
+        // Replay finds the number that was given out when the operation took effect.
+        const bool known = state_.catalog.version(VersionId(record.block)) != nullptr;
+        if (!known && record.block != 0 && record.block != state_.catalog.next_version) {
+            return impossible(record, "it refers to a version that cannot be");
+        }
+        if (!known) {
+            record.block = version_to_hold(*source, before).id.value;
         }
     }
     return {};
@@ -256,18 +272,11 @@ Version& Effects::version_to_hold(Volume& source, Sequence sequence)
     return freeze_head(source, sequence);
 }
 
-Status Effects::apply_clone_reference(layout::OperationRecord& record)
+Status Effects::apply_clone_reference(const layout::OperationRecord& record)
 {
     COPPICE_ASSIGN(volume, target(record));
-    Volume* source = state_.catalog.volume(VolumeId(record.source_volume));
-    if (source == nullptr || record.lba + record.length > volume->size_blocks()) {
-        return impossible(record, "there is no such source or it ends beyond the volume");
-    }
-    if (record.block == 0 || state_.catalog.version(VersionId(record.block)) == nullptr) {
-        if (record.block != 0 && record.block != state_.catalog.next_version) {
-            return impossible(record, "it refers to a version that cannot be");
-        }
-        record.block = version_to_hold(*source, Sequence(record.sequence - 1)).id.value;
+    if (record.lba + record.length > volume->size_blocks()) {
+        return impossible(record, "it ends beyond the volume");
     }
     Version& held = state_.catalog.versions.at(VersionId(record.block));
     held.held_blocks += record.length;

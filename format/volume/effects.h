@@ -13,8 +13,6 @@
 
 namespace coppice {
 
-// A clone of more items than this makes one range reference instead of copying them.
-inline constexpr std::size_t kInlineCloneItems = 64;
 // Longest chain of range references.
 inline constexpr unsigned kMaxReferenceDepth = 2;
 
@@ -31,16 +29,13 @@ public:
     Status apply(std::span<JournalOperation> command);
 
 private:
-    struct Sources {
-        std::vector<std::vector<MapRun>> runs;  // for each clone operation of the command
-    };
-
     Result<const Version*> source_version(const layout::OperationRecord& record) const;
+    Status hold_sources(std::span<JournalOperation> command);
     Status apply_one(JournalOperation& operation, const std::vector<MapRun>& source_runs);
     Status apply_write(const JournalOperation& operation);
     Status apply_cut(const layout::OperationRecord& record);
     Status apply_clone(const layout::OperationRecord& record, const std::vector<MapRun>& runs);
-    Status apply_clone_reference(layout::OperationRecord& record);
+    Status apply_clone_reference(const layout::OperationRecord& record);
     Status apply_snapshot(const JournalOperation& operation);
     Status apply_create(const JournalOperation& operation);
     Status apply_remove(const layout::OperationRecord& record);

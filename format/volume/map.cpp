@@ -24,13 +24,14 @@ MapRun MapRun::part(Lba begin, Lba end) const
 }
 
 std::optional<Missing> Map::collect(const NodeRef& root, Lba lba, std::uint64_t length,
-                                    std::vector<MapRun>& runs, std::uint64_t* leaves) const
+                                    std::vector<MapRun>& runs, std::uint64_t* leaves,
+                                    std::size_t most) const
 {
     const Lba end = lba + length;
     Cursor cursor(tree_.cache(), root);
     auto missing = cursor.seek(Key(lba.value));
     const std::byte* last_item = nullptr;
-    while (!missing && cursor.valid()) {
+    while (!missing && cursor.valid() && runs.size() < most) {
         const MapRun run = run_of(cursor.get<layout::MapItem>());
         if (run.lba >= end) {
             break;

@@ -26,9 +26,11 @@ public:
     explicit Map(NodeCache& cache) : tree_(cache, kMapShape) {}
 
     // Appends the runs of [lba, lba + length) in order, cut to that range.
-    // `leaves`, if given, is raised by the number of leaves seen.
+    // `leaves`, if given, is raised by the number of leaves seen. Ends early when `runs` holds
+    // `most`.
     std::optional<Missing> collect(const NodeRef& root, Lba lba, std::uint64_t length,
-                                   std::vector<MapRun>& runs, std::uint64_t* leaves) const;
+                                   std::vector<MapRun>& runs, std::uint64_t* leaves,
+                                   std::size_t most = SIZE_MAX) const;
     // Is everything in memory to change [lba, lba + length)? Then `leaves` says how many are
     // touched.
     std::optional<Missing> prepare(const NodeRef& root, Lba lba, std::uint64_t length,

@@ -45,7 +45,8 @@ State::State(Disk& disk_port, const OpenOptions& open_options,
       durable(superblock.generation),
       durable_sequence(superblock.sequence),
       locks(tasks),
-      released_waiters(tasks)
+      released_waiters(tasks),
+      sync_waiters_(tasks)
 {
     catalog.next_version = superblock.next_version;
     catalog.next_volume = superblock.next_volume;
@@ -70,6 +71,30 @@ tl::unexpected<Error> State::stop_writing(Error reason)
         failure = reason;
     }
     return tl::unexpected<Error>(std::move(reason));
+}
+
+Status State::sync()
+{
+    const std::uint64_t mine = ++sync_asked_;
+    while (syncing_) {
+        sync_waiters_.wait();
+    }
+    COPPICE_TRY(check_writable());
+    if (sync_covered_ >= mine) {
+        return {};
+    }
+    syncing_ = true;
+    const std::uint64_t covers = sync_asked_;
+    Status done = disk.sync();
+    syncing_ = false;
+    sync_waiters_.wake_all();
+    if (!done && obeys(Rule::failed_sync_stops)) {
+        return stop_writing(std::move(done.error()));
+    }
+    COPPICE_TRY(std::move(done));
+    sync_covered_ = covers;
+    ++statistics.syncs;
+    return {};
 }
 
 std::uint64_t State::node_reserve() const
@@ -129,10 +154,11 @@ BlockLocks::Handle BlockLocks::lock(const Held& wanted)
         return held.volume == wanted.volume && held.begin < wanted.end && wanted.begin < held.end &&
                (held.exclusive || wanted.exclusive) && obeys(Rule::partial_block_lock);
     };
-    while (std::any_of(held_.begin(), held_.end(), conflicts)) {
+    const Handle self = held_.insert(held_.end(), wanted);
+    while (std::any_of(held_.begin(), self, conflicts)) {
         waiting_.wait();
     }
-    return held_.insert(held_.end(), wanted);
+    return self;
 }
 
 void BlockLocks::unlock(Handle handle)

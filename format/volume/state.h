@@ -56,8 +56,8 @@ private:
     std::uint64_t last_ = 0;
 };
 
-// A read-modify-write of part of a block excludes other changes of its blocks; changes of whole
-// blocks do not exclude each other.
+// A read-modify-write of part of a block excludes other changes of its blocks, a rollback those of
+// the whole volume; changes of whole blocks do not exclude each other. First come, first served.
 class BlockLocks {
 public:
     explicit BlockLocks(Tasks& tasks) : waiting_(tasks) {}
@@ -74,7 +74,7 @@ public:
     void unlock(Handle handle);
 
 private:
-    std::list<Held> held_;
+    std::list<Held> held_;  // and those that wait, in the order in which they came
     WaitQueue waiting_;
 };
 
@@ -124,6 +124,12 @@ struct State {
     // Stops all writing; the first reason counts. Returns it as an error.
     tl::unexpected<Error> stop_writing(Error reason);
 
+    // What the host was given before the call is durable afterwards. Who comes while a sync is
+    // under way shares the next one; there is never more than one, because a host tells a failure
+    // once and a second sync beside it would succeed. A failure stops all writing: the host may
+    // have dropped what it could not write. (task)
+    Status sync();
+
     // Nodes that a checkpoint may need for what is pending; operations leave that many.
     std::uint64_t node_reserve() const;
 
@@ -137,6 +143,12 @@ struct State {
     void join_all(VolumeId with);
     // Gives freed blocks back as far as no operation is at them any more.
     void release_passed();
+
+private:
+    std::uint64_t sync_asked_ = 0;    // calls of sync
+    std::uint64_t sync_covered_ = 0;  // those that a completed one covers
+    bool syncing_ = false;
+    WaitQueue sync_waiters_;
 };
 
 // One operation under way.

@@ -99,7 +99,10 @@ public:
     void tick() override;
     void pause() override;
     void resume() override { paused_ = false; }
-    bool read_only() const override { return state_->options.read_only; }
+    bool read_only() const override
+    {
+        return state_->options.read_only || state_->failure.has_value();
+    }
     ImageInfo info() override;
     Statistics statistics() const override;
 
@@ -134,7 +137,10 @@ private:
     Status check_free_name(const std::string& name, std::optional<VolumeId> of, VolumeId except);
     Status perform(const Operation& operation);
     bool checkpoint_due() const;
-    void start_background(bool commit);
+    void start_background(bool& running, Status (StoreImpl::*work)());
+    void start_checkpoint();
+    Status write_pending() { return committer_.write_pending(); }
+    Status run_checkpoint() { return checkpoint_.run(); }
     Status finish(Status done, VolumeId volume, bool fua);
 
     std::unique_ptr<State> state_;
@@ -145,7 +151,8 @@ private:
     Writer writer_;
     TaskMutex managing_;
     WaitQueue background_idle_;
-    bool background_ = false;
+    bool committing_ = false;     // background work: pending operations go into the journal,
+    bool checkpointing_ = false;  // a checkpoint is written
     bool paused_ = false;
     std::uint64_t last_commit_ns_ = 0;
 };
@@ -166,7 +173,7 @@ Status StoreImpl::close()
 void StoreImpl::pause()
 {
     paused_ = true;
-    while (background_) {
+    while (committing_ || checkpointing_) {
         background_idle_.wait();
     }
 }
@@ -178,27 +185,25 @@ bool StoreImpl::checkpoint_due() const
            state_->space.pending_drops() > kPendingFreeBlocks || checkpoint_.removable();
 }
 
-void StoreImpl::start_background(bool commit)
+// A failure of background work is remembered in the state and told to whoever writes next.
+void StoreImpl::start_background(bool& running, Status (StoreImpl::*work)())
 {
-    if (background_ || paused_ || state_->failure || state_->options.read_only) {
+    if (running || paused_ || state_->failure || state_->options.read_only) {
         return;
     }
-    const bool checkpoint = checkpoint_due();
-    if (!commit && !checkpoint) {
-        return;
-    }
-    background_ = true;
-    state_->tasks.spawn([this, commit, checkpoint] {
-        // A failure is remembered in the state and told to whoever writes next.
-        if (commit) {
-            (void)committer_.write_pending();
-        }
-        if (checkpoint) {
-            (void)checkpoint_.run();
-        }
-        background_ = false;
+    running = true;
+    state_->tasks.spawn([this, &running, work] {
+        (void)(this->*work)();
+        running = false;
         background_idle_.wake_all();
     });
+}
+
+void StoreImpl::start_checkpoint()
+{
+    if (checkpoint_due()) {
+        start_background(checkpointing_, &StoreImpl::run_checkpoint);
+    }
 }
 
 void StoreImpl::tick()
@@ -212,7 +217,10 @@ void StoreImpl::tick()
     if (commit || !pending) {
         last_commit_ns_ = now;
     }
-    start_background(commit);
+    if (commit) {
+        start_background(committing_, &StoreImpl::write_pending);
+    }
+    start_checkpoint();
 }
 
 // ---- Description --------------------------------------------------------------------------
@@ -398,7 +406,7 @@ Status StoreImpl::remove(VolumeId id)
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(known(id));
     COPPICE_TRY(writer_.manage(management(layout::OperationType::remove_volume, id), {}));
-    start_background(false);
+    start_checkpoint();
     return {};
 }
 
@@ -416,7 +424,7 @@ Status StoreImpl::rollback(VolumeId volume, VolumeId snapshot)
     auto operation = management(layout::OperationType::rollback, volume);
     operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
     COPPICE_TRY(writer_.manage(std::move(operation), {snapshot}));
-    start_background(false);
+    start_checkpoint();
     return {};
 }
 
@@ -432,11 +440,10 @@ Status StoreImpl::resize(VolumeId volume, std::uint64_t size_bytes)
     COPPICE_TRY(check_lba(target->record.lba_shift, size_bytes));
     const std::uint64_t old_size = target->size_bytes();
     const std::uint64_t kept_blocks = divide_up(size_bytes, kBlockBytes);
-    if (size_bytes < old_size && size_bytes % kBlockBytes != 0) {
-        // What is cut off inside the last block must be zero if the volume grows again.
-        const std::uint64_t end = std::min(old_size, kept_blocks * kBlockBytes);
-        const Range rest{size_bytes, end - size_bytes};
-        COPPICE_TRY(writer_.clear(volume, {&rest, 1}, layout::OperationType::write_zeroes));
+    if (size_bytes > old_size) {
+        // A volume that shrank may have left bytes there. Nobody can see them before it grows, so a
+        // resize that fails has changed nothing.
+        COPPICE_TRY(writer_.clear_behind_end(volume));
     }
     COPPICE_ASSIGN(again, known(volume));
     const std::uint64_t old_blocks = divide_up(old_size, kBlockBytes);
@@ -478,7 +485,7 @@ Status StoreImpl::finish(Status done, VolumeId volume, bool fua)
     if (done && fua) {
         done = committer_.make_durable(volume);
     }
-    start_background(false);
+    start_checkpoint();
     return done;
 }
 

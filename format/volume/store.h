@@ -48,6 +48,7 @@ struct OpenOptions {
     bool read_only = false;                            // nothing is written, replay stays in memory
     std::uint64_t cache_bytes = 64ULL << 20;           // clean tree nodes kept in memory
     std::uint64_t commit_interval_ns = 5'000'000'000;  // pending operations reach the journal
+    std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
 };
 
 // ---- What there is ------------------------------------------------------------------------
@@ -103,6 +104,7 @@ struct BlockStatus {
 
 struct Statistics {
     std::uint64_t reads = 0, writes = 0, flushes = 0, deallocations = 0, clones = 0;
+    std::uint64_t range_references = 0;  // clones that became one
     std::uint64_t read_bytes = 0, written_bytes = 0;
     std::uint64_t commits = 0, commit_operations = 0, journal_bytes = 0, syncs = 0;
     std::uint64_t checkpoints = 0, nodes_written = 0, nodes_read = 0;
@@ -175,6 +177,7 @@ public:
     virtual void pause() = 0;
     virtual void resume() = 0;
 
+    // Opened so, or a failure of the host has stopped all writing until the image is opened anew.
     virtual bool read_only() const = 0;
     virtual ImageInfo info() = 0;
     virtual Statistics statistics() const = 0;

@@ -188,26 +188,52 @@ void Writer::enqueue(VolumeId volume, Command& command)
     }
 }
 
-// The operations take effect together. `end_bytes`: the volume must still be that long.
+// What the command reads may have changed while it waited.
+Status Writer::check_sources(const Command& command) const
+{
+    for (const JournalOperation& operation : command) {
+        const bool reference = operation.type() == layout::OperationType::clone_reference;
+        if (!reference && operation.type() != layout::OperationType::clone) {
+            continue;
+        }
+        const VolumeId source(operation.record.source_volume);
+        COPPICE_TRY(check_range(source, operation.record.source_lba * kBlockBytes,
+                                operation.record.length * kBlockBytes, false));
+        if (reference && !may_be_referred_to(source)) {
+            return fail(ErrorCode::busy, "another clone made the source's references too deep");
+        }
+    }
+    return {};
+}
+
+// The operations take effect together.
 Status Writer::take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes)
 {
     if (command.empty()) {
         return {};
     }
+    std::uint64_t payload = 0;
+    for (const JournalOperation& operation : command) {
+        payload += operation.payload.size();
+    }
+    if (commit_blocks(command.size(), payload) > state_.ring.commit_limit()) {
+        return fail(ErrorCode::too_large,
+                    fmt::format("the command falls into {} pieces, more than the image's journal "
+                                "takes as one; use smaller commands",
+                                command.size()));
+    }
     CacheUse use(state_.cache);
-    for (;;) {
-        auto ready = effects_.prepare(command, state_.node_reserve());
-        if (!ready) {
-            return pass_on(ready);
-        }
-        if (*ready) {
-            break;
-        }
-        COPPICE_TRY(check_range(volume, 0, 0, true));
+    bool ready = false;
+    while (!ready) {
+        COPPICE_TRY(check_range(volume, 0, end_bytes, true));
+        COPPICE_TRY(check_sources(command));
+        COPPICE_ASSIGN(prepared, effects_.prepare(command, state_.node_reserve()));
+        ready = prepared;
     }
     // Nothing suspends from here on.
     COPPICE_TRY(state_.check_writable());
     COPPICE_TRY(check_range(volume, 0, end_bytes, true));
+    COPPICE_TRY(check_sources(command));
     for (std::size_t i = 0; i < command.size(); ++i) {
         command[i].record.sequence = state_.sequence.value + 1 + i;
         command[i].record.flags = i + 1 < command.size() ? layout::kOperationContinues : 0;
@@ -361,6 +387,29 @@ Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,
     return {};
 }
 
+Status Writer::clear_behind_end(VolumeId volume)
+{
+    return with_space([&] { return clear_tail_once(volume); });
+}
+
+Status Writer::clear_tail_once(VolumeId volume)
+{
+    COPPICE_TRY(check_range(volume, 0, 0, true));
+    const std::uint64_t size = state_.catalog.volume(volume)->size_bytes();
+    if (size % kBlockBytes == 0) {
+        return {};
+    }
+    RangeLock lock(state_, volume, round_down(size), size, true);
+    Pin pin(state_);
+    Staged staged(state_);
+    Command command;
+    const unsigned inside = static_cast<unsigned>(size % kBlockBytes / 512);
+    COPPICE_TRY(clear_parts(volume, lba_of(size), 0xFFU << inside & 0xFFU, staged, command));
+    COPPICE_TRY(take_effect(volume, command, 0));
+    staged.keep();
+    return {};
+}
+
 // ---- Clone --------------------------------------------------------------------------------
 
 Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
@@ -378,7 +427,11 @@ Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
         return {};
     }
     if (aligned(offset_bytes, all)) {
-        return with_space([&] { return share_once(destination, offset_bytes, all); });
+        Status done = fail(ErrorCode::busy, "");
+        while (!done && done.error().code == ErrorCode::busy) {
+            done = with_space([&] { return share_once(destination, offset_bytes, all); });
+        }
+        return done;
     }
     if (total > kMaxWriteBytes) {
         return fail(ErrorCode::too_large,
@@ -389,35 +442,40 @@ Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
     return with_space([&] { return copy_bytes(destination, offset_bytes, all); });
 }
 
+bool Writer::may_be_referred_to(VolumeId source) const
+{
+    const Volume* volume = state_.catalog.volume(source);
+    return volume != nullptr &&
+           state_.catalog.versions.at(volume->version).reference_depth < kMaxReferenceDepth;
+}
+
 // Many items are not copied one by one if a range reference can stand for them.
 Result<bool> Writer::worth_a_reference(std::span<const CloneSource> sources)
 {
+    for (const CloneSource& source : sources) {
+        if (!may_be_referred_to(source.volume)) {
+            return false;
+        }
+    }
+    const std::size_t few = state_.options.inline_clone_items;
     for (;;) {
         CacheUse use(state_.cache);
-        std::size_t items = 0;
-        unsigned depth = 0;
+        std::vector<MapRun> runs;
         std::optional<Missing> missing;
         for (const CloneSource& source : sources) {
+            COPPICE_TRY(check_range(source.volume, source.range.offset_bytes,
+                                    source.range.length_bytes, false));
             const Volume* volume = state_.catalog.volume(source.volume);
-            if (volume == nullptr) {
-                return fail(ErrorCode::not_found,
-                            fmt::format("there is no volume {}", source.volume.value));
-            }
-            const Version& version = state_.catalog.versions.at(volume->version);
-            depth = std::max(depth, version.reference_depth);
-            std::vector<MapRun> runs;
-            if (!missing) {
-                missing =
-                    state_.map.collect(version.map, lba_of(source.range.offset_bytes),
-                                       source.range.length_bytes / kBlockBytes, runs, nullptr);
-            }
-            items += runs.size();
-            if (items > kInlineCloneItems) {
+            const NodeRef& map = state_.catalog.versions.at(volume->version).map;
+            missing =
+                state_.map.collect(map, lba_of(source.range.offset_bytes),
+                                   source.range.length_bytes / kBlockBytes, runs, nullptr, few + 1);
+            if (missing || runs.size() > few) {
                 break;
             }
         }
-        if (items > kInlineCloneItems || !missing) {
-            return items > kInlineCloneItems && depth < kMaxReferenceDepth;
+        if (runs.size() > few || !missing) {
+            return runs.size() > few;
         }
         COPPICE_TRY(state_.map.load(*missing));
     }
@@ -451,7 +509,9 @@ Status Writer::share_once(VolumeId destination, std::uint64_t offset_bytes,
             to += blocks * kBlockBytes;
         }
     }
-    return take_effect(destination, command, offset_bytes + total);
+    COPPICE_TRY(take_effect(destination, command, offset_bytes + total));
+    state_.statistics.range_references += by_reference ? 1 : 0;
+    return {};
 }
 
 Status Writer::copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
@@ -489,6 +549,11 @@ Status Writer::manage(JournalOperation operation, std::vector<VolumeId> involved
     const VolumeId volume = operation.volume();
     COPPICE_TRY(committer_.open_for_writing());
     {
+        // Whoever reads a part of a block to write the whole must not have read it before a
+        // rollback.
+        const bool excludes = operation.type() == layout::OperationType::rollback;
+        const std::uint64_t all = excludes ? layout::kMaxVolumeBytes : 0;
+        RangeLock lock(state_, volume, 0, all, excludes);
         Command command;
         command.push_back(std::move(operation));
         CacheUse use(state_.cache);

@@ -30,6 +30,8 @@ public:
     Status clear(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
     Status clone(VolumeId destination, std::uint64_t offset_bytes,
                  std::span<const CloneSource> sources);
+    // Zeroes what the last block of a volume holds behind the end of the volume.
+    Status clear_behind_end(VolumeId volume);
 
     // A management operation: takes effect and is durable with everything before it.
     Status manage(JournalOperation operation, std::vector<VolumeId> involved);
@@ -59,18 +61,22 @@ private:
     // Writes whole blocks to new places and appends the operations that map them.
     Status stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Staged& staged,
                  Command& command);
+    // `end_bytes`: the volume must still be that long.
     Status take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes);
+    Status check_sources(const Command& command) const;
     void enqueue(VolumeId volume, Command& command);
 
     Status write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
     Status clear_once(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
     static std::vector<Range> disjoint(std::span<const Range> ranges);
+    Status clear_tail_once(VolumeId volume);
     Status clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged, Command& command);
     Status share_once(VolumeId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
     Status copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
     Result<bool> worth_a_reference(std::span<const CloneSource> sources);
+    bool may_be_referred_to(VolumeId source) const;
 
     State& state_;
     Reader& reader_;
