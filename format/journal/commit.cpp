@@ -130,16 +130,20 @@ Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> 
     result.operations.resize(header.operations);
     const auto payload = stream.subspan(records_end, header.payload_bytes);
     Sequence last;
+    std::uint64_t payload_used = 0;
     for (std::uint64_t i = 0; i < header.operations; ++i) {
         JournalOperation& operation = result.operations[i];
         auto& record = operation.record;
         std::memcpy(static_cast<void*>(&record),
                     stream.data() + sizeof(header) + i * sizeof(record), sizeof(record));
         const std::uint64_t begin = record.payload_offset;
-        if (!known(record.type) || operation.sequence() <= last ||
-            begin + record.payload_bytes > payload.size()) {
+        // Payloads follow each other: each byte belongs to one operation. No range wraps around.
+        if (!known(record.type) || operation.sequence() <= last || begin < payload_used ||
+            begin + record.payload_bytes > payload.size() ||
+            record.lba > layout::kMaxVolumeBlocks || record.source_lba > layout::kMaxVolumeBlocks) {
             return wrong(fmt::format("has an impossible operation {}", i));
         }
+        payload_used = begin + record.payload_bytes;
         if (operation.type() == layout::OperationType::write &&
             (record.length == 0 || record.block == 0 ||
              record.block + record.length > layout::kMaxBlock ||

@@ -36,7 +36,7 @@ ChecksumTable::Found ChecksumTable::get(Generation current, BlockNo block) const
             return {std::nullopt, true, found->second.values[index]};
         }
     }
-    Cursor cursor(tree_.cache(), root_);
+    Cursor cursor(tree_.cache(), tree_.shape(), root_);
     Found result;
     result.missing = cursor.seek(Key(chunk_number));
     if (!result.missing && cursor.valid() && cursor.key() == Key(chunk_number)) {
@@ -55,7 +55,7 @@ Status ChecksumTable::update(std::uint64_t chunk, const Change& change,
         COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
         CacheUse use(tree_.cache());
         auto missing = tree_.prepare(root_, key, key);
-        Cursor cursor(tree_.cache(), root_);
+        Cursor cursor(tree_.cache(), tree_.shape(), root_);
         if (!missing) {
             missing = cursor.seek(key);
         }

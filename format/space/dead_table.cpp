@@ -22,7 +22,7 @@ Status DeadTable::insert(Generation generation, Sequence sequence, const Drop& d
         COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
         CacheUse use(tree_.cache());
         auto missing = tree_.prepare(root_, key, key);
-        Cursor cursor(tree_.cache(), root_);
+        Cursor cursor(tree_.cache(), tree_.shape(), root_);
         if (!missing) {
             missing = cursor.seek(key);
         }
@@ -63,7 +63,7 @@ Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId li
         for (;;) {
             COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
             CacheUse use(tree_.cache());
-            Cursor cursor(tree_.cache(), root_);
+            Cursor cursor(tree_.cache(), tree_.shape(), root_);
             auto missing = cursor.seek(first);
             while (!missing && cursor.valid() && cursor.key() < first) {
                 missing = cursor.next();

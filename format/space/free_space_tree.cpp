@@ -42,7 +42,14 @@ Status Space::apply_deltas(Generation generation, std::vector<bool>& touched)
             const std::uint64_t bit = block.value % kGroupBlocks;
             const std::uint64_t count = std::min(kGroupBlocks - bit, delta.extent.length - done);
             Group& group = group_of(block);
-            CHECK(delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count));
+            const bool changed =
+                delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count);
+            if (!changed) {
+                return fail(ErrorCode::bad_record,
+                            fmt::format("free-space tree: blocks {} to {} are {} already",
+                                        block.value, block.value + count - 1,
+                                        delta.used ? "in use" : "free"));
+            }
             touched.resize(groups_.size());
             touched[block.value / kGroupBlocks] = true;
             done += count;
@@ -113,7 +120,7 @@ Status Space::write_group(std::uint64_t index, Generation generation, Sequence s
         CacheUse use(cache_);
         auto missing = tree_.prepare(root_, first, last);
         std::map<std::uint64_t, layout::FreeItem> present;
-        Cursor cursor(cache_, root_);
+        Cursor cursor(cache_, tree_.shape(), root_);
         if (!missing) {
             missing = cursor.seek(first);
         }

@@ -35,7 +35,7 @@ Result<ReferenceTable::Piece> ReferenceTable::change_piece(BlockNo block, BlockN
         COPPICE_TRY(space_.ensure_nodes(4 * kMaxNodesPerChange, 0));
         CacheUse use(tree_.cache());
         auto missing = tree_.prepare(root_, Key(block.value), Key(end.value));
-        Cursor cursor(tree_.cache(), root_);
+        Cursor cursor(tree_.cache(), tree_.shape(), root_);
         if (!missing) {
             missing = cursor.seek(Key(block.value));
         }

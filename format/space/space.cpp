@@ -81,7 +81,7 @@ Status Space::load_group(std::uint64_t index)
     for (;;) {
         CacheUse use(cache_);
         auto group = std::make_unique<Group>();
-        Cursor cursor(cache_, root_);
+        Cursor cursor(cache_, tree_.shape(), root_);
         auto missing = cursor.seek(Key(first_block * 4));
         if (!missing && (!cursor.valid() || cursor.key() != Key(first_block * 4))) {
             return damaged("has no info item");
@@ -100,6 +100,7 @@ Status Space::load_group(std::uint64_t index)
                 group->bitmaps = (info.flags & layout::kGroupUsesBitmaps) != 0;
                 group->allocated_blocks = info.allocated_blocks;
                 info_read = true;
+                fits = info.allocated_blocks <= kGroupBlocks;
             } else if (kind == layout::FreeKind::extent) {
                 layout::FreeExtent extent;
                 std::memcpy(static_cast<void*>(&extent), item.value.data(), sizeof(extent));
@@ -326,9 +327,12 @@ Status Space::ensure_nodes(std::uint64_t count, std::uint64_t reserve)
     while (nodes_free_ < count + reserve) {
         // Room in a group that is there; else a group not read yet; else a new one.
         std::uint64_t chosen = groups_.size();
-        for (std::uint64_t i = 0; i < groups_.size() && chosen == groups_.size(); ++i) {
+        std::uint64_t unread = groups_.size();
+        for (std::uint64_t i = groups_.size(); i-- > 0;) {
             const Group* group = groups_[i].get();
-            if (group != nullptr && group->metadata && group->allocated_blocks < kGroupBlocks) {
+            if (group == nullptr) {
+                unread = i;
+            } else if (group->metadata && group->allocated_blocks < kGroupBlocks) {
                 chosen = i;
             }
         }
@@ -336,15 +340,12 @@ Status Space::ensure_nodes(std::uint64_t count, std::uint64_t reserve)
         if (chosen < groups_.size()) {
             done = extend_allocation(chosen);
         } else {
-            std::uint64_t unread = 0;
-            while (unread < groups_.size() && groups_[unread] != nullptr) {
-                ++unread;
-            }
             done = unread < groups_.size() ? load_group(unread) : grow(true);
         }
-        if (!done) {
-            return done;
+        if (!done && chosen < groups_.size() && unread < groups_.size()) {
+            done = load_group(unread);  // a full host: there may be room in what was not read yet
         }
+        COPPICE_TRY(std::move(done));
     }
     return {};
 }

@@ -32,7 +32,7 @@ Contents contents_of(NodeCache& cache, const TreeShape& shape, const NodeRef& ro
     for (;;) {
         CacheUse use(cache);
         Contents result;
-        Cursor cursor(cache, root);
+        Cursor cursor(cache, shape, root);
         auto missing = cursor.seek(Key(0));
         while (!missing && cursor.valid()) {
             const auto item = cursor.get<layout::ReferenceItem>();

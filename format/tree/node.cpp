@@ -102,6 +102,31 @@ void Node::remove_items(unsigned index, unsigned removed)
     set_count(items - removed);
 }
 
+namespace {
+
+// A map's items have a kind and a length, and do not overlap.
+std::string validate_map_leaf(const Node& node)
+{
+    std::uint64_t free_from = 0;
+    for (unsigned i = 0; i < node.count(); ++i) {
+        layout::MapItem item;
+        std::memcpy(static_cast<void*>(&item), node.item(i), sizeof(item));
+        const bool possible =
+            item.kind >= static_cast<std::uint8_t>(layout::MapKind::data) &&
+            item.kind <= static_cast<std::uint8_t>(layout::MapKind::range_reference) &&
+            item.length > 0 && item.lba >= free_from && item.lba < layout::kMaxVolumeBlocks &&
+            (item.kind != static_cast<std::uint8_t>(layout::MapKind::data) ||
+             item.block + item.length <= layout::kMaxBlock);
+        if (!possible) {
+            return fmt::format("has an impossible map item {}", i);
+        }
+        free_from = item.lba + item.length;
+    }
+    return {};
+}
+
+}  // namespace
+
 std::string validate(const Node& node)
 {
     const auto header = node.header();
@@ -129,7 +154,9 @@ std::string validate(const Node& node)
             }
         }
     }
-    return {};
+    return header.kind == static_cast<std::uint8_t>(layout::TreeKind::map) && header.level == 0
+               ? validate_map_leaf(node)
+               : std::string();
 }
 
 }  // namespace coppice

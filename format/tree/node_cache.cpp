@@ -79,9 +79,11 @@ Status NodeCache::load(const TreeShape& shape, const NodeRef& reference, int lev
     if (level >= 0 && node->level() != static_cast<unsigned>(level)) {
         return wrong(fmt::format("has level {} below level {}", node->level(), level + 1));
     }
-    if (nodes_.find(reference.block.value) == nodes_.end()) {
+    if (find(reference.block) == nullptr) {
         evict();
         insert(std::move(node));
+    } else if (find(shape, reference, level) == nullptr) {
+        return wrong("is in use as another node");
     }
     return {};
 }

@@ -32,6 +32,17 @@ public:
         return node;
     }
 
+    // The same, but only if it is the node that the reference names: an image may say anything,
+    // such as that a node is its own child.
+    Node* find(const TreeShape& shape, const NodeRef& reference, int level)
+    {
+        Node* node = find(reference.block);
+        const bool named = node != nullptr && node->shape().kind == shape.kind &&
+                           node->birth() == reference.birth &&
+                           (level < 0 || node->level() == static_cast<unsigned>(level));
+        return named ? node : nullptr;
+    }
+
     // Reads and verifies a node. `level`: what the parent expects, or nothing for a root. (task)
     Status load(const TreeShape& shape, const NodeRef& reference, int level);
 

@@ -31,7 +31,7 @@ std::optional<Missing> Tree::prepare(const NodeRef& root, const Key& first, cons
 std::optional<Missing> Tree::prepare_below(const NodeRef& reference, int level, const Key& first,
                                            const Key& last) const
 {
-    const Node* node = cache_.find(reference.block);
+    const Node* node = cache_.find(shape_, reference, level);
     if (node == nullptr) {
         return Missing{reference, level};
     }
@@ -227,7 +227,7 @@ void Tree::erase(NodeRef& root, const Key& key, const Change& change)
 std::optional<Missing> Cursor::descend(NodeRef reference, int level, const Key* key)
 {
     for (;;) {
-        const Node* node = cache_.find(reference.block);
+        const Node* node = cache_.find(shape_, reference, level);
         if (node == nullptr) {
             depth_ = 0;
             return Missing{reference, level};
@@ -268,7 +268,7 @@ std::optional<Missing> Cursor::seek(const Key& key)
             NodeRef reference = step.node->child(step.index);
             int level = static_cast<int>(step.node->level()) - 1;
             for (;;) {
-                const Node* node = cache_.find(reference.block);
+                const Node* node = cache_.find(shape_, reference, level);
                 if (node == nullptr) {
                     depth_ = 0;
                     return Missing{reference, level};

@@ -94,8 +94,10 @@ private:
 // Walks items in order; valid until the tree changes or the caller suspends.
 class Cursor {
 public:
-    Cursor(const NodeCache& cache, const NodeRef& root)
-        : cache_(const_cast<NodeCache&>(cache)), root_(root)  // NOLINT: finding marks use
+    Cursor(const NodeCache& cache, const TreeShape& shape, const NodeRef& root)
+        : cache_(const_cast<NodeCache&>(cache)),
+          shape_(shape),
+          root_(root)  // NOLINT: finding marks use
     {
     }
 
@@ -133,6 +135,7 @@ private:
     std::optional<Missing> descend(NodeRef reference, int level, const Key* key);
 
     NodeCache& cache_;
+    const TreeShape& shape_;
     NodeRef root_;
     std::array<Step, kMaxTreeLevels> path_{};
     unsigned depth_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <set>
 
 namespace coppice {
 
@@ -205,12 +206,20 @@ Status Catalog::verify() const
                 fmt::format("catalog: version {} has no possible parent or dead list", id.value));
         }
     }
-    for (const auto& [id, list] : lists) {
-        if (versions.count(list.version) == 0 ||
-            (list.next != ListId() && lists.count(list.next) == 0)) {
-            return fail(ErrorCode::bad_record,
-                        fmt::format("catalog: dead list {} belongs to no version", id.value));
+    std::set<ListId> reached;  // each by one chain, once
+    for (const auto& [id, version] : versions) {
+        for (ListId list = version.first_list; list != ListId(); list = lists.at(list).next) {
+            const auto found = lists.find(list);
+            if (found == lists.end() || found->second.version != id ||
+                !reached.insert(list).second) {
+                return fail(ErrorCode::bad_record,
+                            fmt::format("catalog: dead list {} of version {} is not its own",
+                                        list.value, id.value));
+            }
         }
+    }
+    if (reached.size() != lists.size()) {
+        return fail(ErrorCode::bad_record, "catalog: a dead list belongs to no version");
     }
     return {};
 }

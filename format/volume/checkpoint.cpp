@@ -301,7 +301,7 @@ Status Checkpoint::write_catalog(Frozen& frozen)
         for (;;) {
             CacheUse use(state_.cache);
             written_catalog_.clear();
-            Cursor cursor(state_.cache, state_.catalog_root);
+            Cursor cursor(state_.cache, kCatalogShape, state_.catalog_root);
             auto missing = cursor.seek(Key());
             while (!missing && cursor.valid()) {
                 written_catalog_[cursor.key()] = cursor.get<layout::CatalogItem>();

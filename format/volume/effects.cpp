@@ -11,6 +11,11 @@ namespace {
 
 using layout::OperationType;
 
+// A leaf has room for at least so many further items before it is split again; an operation inserts
+// three at most: its own, and what is left on both sides of it.
+constexpr std::uint64_t kItemsPerNewLeaf = 12;
+constexpr std::uint64_t kItemsOfOperation = 3;
+
 tl::unexpected<Error> impossible(const layout::OperationRecord& record, std::string_view what)
 {
     return fail(ErrorCode::bad_record,
@@ -36,47 +41,81 @@ bool changes_map(OperationType type)
     return false;
 }
 
-// The range of the volume that an operation changes; a change of size cuts what lies behind it.
-std::pair<Lba, std::uint64_t> changed_range(const layout::OperationRecord& record)
+}  // namespace
+
+// Operations of a command that follow each other in one volume, as a write to scattered blocks has
+// them: they touch the same nodes.
+std::vector<Effects::Touched> Effects::touched_by(std::span<const JournalOperation> command)
 {
-    return {Lba(record.lba), record.length};
+    std::vector<Touched> all;
+    for (const JournalOperation& operation : command) {
+        const auto& record = operation.record;
+        if (!changes_map(operation.type()) || record.length == 0) {
+            continue;
+        }
+        if (!all.empty() && all.back().volume == operation.volume() &&
+            all.back().lba + all.back().length == Lba(record.lba)) {
+            all.back().length += record.length;
+            ++all.back().operations;
+        } else {
+            all.push_back({operation.volume(), Lba(record.lba), record.length, 1});
+        }
+    }
+    return all;
 }
 
-}  // namespace
+Result<const Version*> Effects::version_of(VolumeId volume) const
+{
+    const Volume* found = state_.catalog.volume(volume);
+    if (found == nullptr) {
+        return fail(ErrorCode::not_found, fmt::format("there is no volume {}", volume.value));
+    }
+    return &state_.catalog.versions.at(found->version);
+}
+
+// Loads what is missing for a range of a volume's map, from left to right, so that the next look at
+// all of it finds it: looking again from the start after each node would be quadratic. (task)
+Status Effects::load_range(VolumeId volume, Lba lba, std::uint64_t length, const Missing& first)
+{
+    COPPICE_TRY(state_.map.load(first));
+    Lba reached = lba;
+    for (;;) {
+        COPPICE_ASSIGN(version, version_of(volume));
+        auto missing = state_.map.advance(version->map, reached, lba + length);
+        if (!missing) {
+            return {};
+        }
+        COPPICE_TRY(state_.map.load(*missing));
+    }
+}
 
 Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::uint64_t reserve)
 {
     std::uint64_t nodes = 0;
     for (const JournalOperation& operation : command) {
         const auto& record = operation.record;
-        std::optional<Missing> missing;
         if (operation.type() == OperationType::clone) {
-            auto source = source_version(record);
-            if (!source) {
-                return pass_on(source);
-            }
+            const VolumeId source(record.source_volume);
+            COPPICE_ASSIGN(version, version_of(source));
             std::vector<MapRun> runs;
-            missing = state_.map.collect((*source)->map, Lba(record.source_lba), record.length,
-                                         runs, nullptr);
-            nodes += runs.size() * 2;
-        }
-        if (!missing && changes_map(operation.type())) {
-            const Volume* volume = state_.catalog.volume(operation.volume());
-            if (volume == nullptr) {
-                return impossible(record, "there is no such volume");
+            auto missing = state_.map.collect(version->map, Lba(record.source_lba), record.length,
+                                              runs, nullptr);
+            if (missing) {
+                COPPICE_TRY(load_range(source, Lba(record.source_lba), record.length, *missing));
+                return false;
             }
-            const auto [lba, length] = changed_range(record);
-            std::uint64_t leaves = 0;
-            if (length > 0) {
-                missing = state_.map.prepare(state_.catalog.versions.at(volume->version).map, lba,
-                                             length, leaves);
-            }
-            nodes += Map::nodes_for(leaves);
+            nodes += runs.size() / kItemsPerNewLeaf + 1;
         }
+    }
+    for (const Touched& touched : touched_by(command)) {
+        COPPICE_ASSIGN(version, version_of(touched.volume));
+        std::uint64_t leaves = 0;
+        auto missing = state_.map.prepare(version->map, touched.lba, touched.length, leaves);
         if (missing) {
-            COPPICE_TRY(state_.map.load(*missing));
+            COPPICE_TRY(load_range(touched.volume, touched.lba, touched.length, *missing));
             return false;
         }
+        nodes += Map::nodes_for(leaves) + touched.operations * kItemsOfOperation / kItemsPerNewLeaf;
     }
     if (state_.space.nodes_at_hand() < nodes + reserve) {
         COPPICE_TRY(state_.space.ensure_nodes(nodes, reserve));

@@ -29,6 +29,15 @@ public:
     Status apply(std::span<JournalOperation> command);
 
 private:
+    struct Touched {
+        VolumeId volume;
+        Lba lba;
+        std::uint64_t length;
+        std::uint64_t operations;
+    };
+    static std::vector<Touched> touched_by(std::span<const JournalOperation> command);
+    Result<const Version*> version_of(VolumeId volume) const;
+    Status load_range(VolumeId volume, Lba lba, std::uint64_t length, const Missing& first);
     Result<const Version*> source_version(const layout::OperationRecord& record) const;
     Status hold_sources(std::span<JournalOperation> command);
     Status apply_one(JournalOperation& operation, const std::vector<MapRun>& source_runs);

@@ -28,7 +28,7 @@ std::optional<Missing> Map::collect(const NodeRef& root, Lba lba, std::uint64_t 
                                     std::size_t most) const
 {
     const Lba end = lba + length;
-    Cursor cursor(tree_.cache(), root);
+    Cursor cursor(tree_.cache(), tree_.shape(), root);
     auto missing = cursor.seek(Key(lba.value));
     const std::byte* last_item = nullptr;
     while (!missing && cursor.valid() && runs.size() < most) {
@@ -51,6 +51,17 @@ std::optional<Missing> Map::collect(const NodeRef& root, Lba lba, std::uint64_t 
     return missing;
 }
 
+std::optional<Missing> Map::advance(const NodeRef& root, Lba& reached, Lba end) const
+{
+    Cursor cursor(tree_.cache(), tree_.shape(), root);
+    auto missing = cursor.seek(Key(reached.value));
+    while (!missing && cursor.valid() && cursor.key() < Key(end.value)) {
+        reached = std::max(reached, Lba(cursor.key().words[0]));
+        missing = cursor.next();
+    }
+    return missing;
+}
+
 std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t length,
                                     std::uint64_t& leaves) const
 {
@@ -67,7 +78,7 @@ std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t 
 std::vector<MapRun> Map::overlapping(const NodeRef& root, Lba lba, std::uint64_t length) const
 {
     std::vector<MapRun> items;
-    Cursor cursor(tree_.cache(), root);
+    Cursor cursor(tree_.cache(), tree_.shape(), root);
     CHECK(!cursor.seek(Key(lba.value)));
     while (cursor.valid()) {
         const MapRun run = run_of(cursor.get<layout::MapItem>());

@@ -35,9 +35,13 @@ public:
     // touched.
     std::optional<Missing> prepare(const NodeRef& root, Lba lba, std::uint64_t length,
                                    std::uint64_t& leaves) const;
+    // Goes over the items from `reached` to `end` as far as they are in memory; says what is
+    // missing there.
+    std::optional<Missing> advance(const NodeRef& root, Lba& reached, Lba end) const;
     Status load(const Missing& missing) { return tree_.load(missing); }
 
-    // Nodes that `cut` and one `put` may take after `prepare` has counted leaves.
+    // Nodes that `cut` and one `put` may take after `prepare` has counted leaves: each leaf copied,
+    // and split where an item is cut in two; paths to both ends.
     static std::uint64_t nodes_for(std::uint64_t leaves)
     {
         return 2 * leaves + 4 * kMaxNodesPerChange;

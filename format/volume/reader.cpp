@@ -22,10 +22,18 @@ std::optional<Missing> Reader::resolve_version(VersionId version, Lba lba, std::
     }
     std::vector<MapRun> runs;
     auto missing = state_.map.collect(found->map, lba, count, runs, nullptr);
+    Lba free_from = lba;
     for (const MapRun& run : runs) {
         if (missing || !failed) {
             return missing;
         }
+        if (run.lba < free_from) {
+            failed = fail(ErrorCode::bad_record,
+                          fmt::format("the map of version {} has two items for block {}",
+                                      version.value, run.lba.value));
+            return std::nullopt;
+        }
+        free_from = run.lba + run.length;
         const std::uint64_t run_offset = offset + (run.lba - lba);
         switch (run.kind) {
         case layout::MapKind::data:

@@ -22,7 +22,7 @@ Status load_catalog(State& state)
     for (;;) {
         CacheUse use(state.cache);
         Catalog fresh;
-        Cursor cursor(state.cache, state.catalog_root);
+        Cursor cursor(state.cache, kCatalogShape, state.catalog_root);
         auto missing = cursor.seek(Key());
         while (!missing && cursor.valid()) {
             COPPICE_TRY(fresh.add_item(cursor.get<layout::CatalogItem>()));

@@ -97,11 +97,13 @@ Status State::sync()
     return {};
 }
 
-std::uint64_t State::node_reserve() const
+std::uint64_t State::node_reserve(bool frees_space) const
 {
     // The trees of the image, in the worst case one leaf for each few changes, and their paths.
     constexpr std::uint64_t kAlways = 256;
-    return kAlways + checksums.pending_chunks() / 4 + space.pending_drops() / 8;
+    constexpr std::uint64_t kForFreeing = 512;
+    return kAlways + (frees_space ? 0 : kForFreeing) + checksums.pending_chunks() / 4 +
+           space.pending_drops() / 8;
 }
 
 void State::join(VolumeId a, VolumeId b)

@@ -130,8 +130,9 @@ struct State {
     // have dropped what it could not write. (task)
     Status sync();
 
-    // Nodes that a checkpoint may need for what is pending; operations leave that many.
-    std::uint64_t node_reserve() const;
+    // Nodes that a checkpoint may need for what is pending: operations leave that many. Those that
+    // free space may go further into what is always kept.
+    std::uint64_t node_reserve(bool frees_space) const;
 
     Change change_for(const Version& version) const
     {

@@ -345,7 +345,7 @@ Result<VolumeId> StoreImpl::create_volume(const NewVolume& volume)
     attach_record(operation, new_record(volume.name, volume.size_bytes, volume.lba_shift,
                                         volume.guest_made ? layout::kVolumeGuestMade : 0,
                                         state_->tasks.unix_ns()));
-    COPPICE_TRY(writer_.manage(std::move(operation), {}));
+    COPPICE_TRY(writer_.manage(operation, {}));
     return id;
 }
 
@@ -373,7 +373,7 @@ Result<VolumeId> StoreImpl::snapshot(VolumeId volume, const NewSnapshot& snapsho
     auto operation = management(layout::OperationType::snapshot, volume);
     operation.record.block = id.value;
     attach_record(operation, record);
-    COPPICE_TRY(writer_.manage(std::move(operation), {}));
+    COPPICE_TRY(writer_.manage(operation, {}));
     return id;
 }
 
@@ -396,7 +396,7 @@ Result<VolumeId> StoreImpl::clone_volume(VolumeId snapshot, const std::string& n
     auto operation = management(layout::OperationType::create_volume, id);
     operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
     attach_record(operation, record);
-    COPPICE_TRY(writer_.manage(std::move(operation), {snapshot}));
+    COPPICE_TRY(writer_.manage(operation, {snapshot}));
     return id;
 }
 
@@ -423,7 +423,7 @@ Status StoreImpl::rollback(VolumeId volume, VolumeId snapshot)
     }
     auto operation = management(layout::OperationType::rollback, volume);
     operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
-    COPPICE_TRY(writer_.manage(std::move(operation), {snapshot}));
+    COPPICE_TRY(writer_.manage(operation, {snapshot}));
     start_checkpoint();
     return {};
 }
@@ -458,7 +458,7 @@ Status StoreImpl::resize(VolumeId volume, std::uint64_t size_bytes)
     auto record = again->record;
     record.size_bytes = size_bytes;
     attach_record(operation, record);
-    return writer_.manage(std::move(operation), {});
+    return writer_.manage(operation, {});
 }
 
 Status StoreImpl::rename(VolumeId id, const std::string& name)
@@ -474,7 +474,7 @@ Status StoreImpl::rename(VolumeId id, const std::string& name)
     auto record = volume->record;
     set_name(record, name);
     attach_record(operation, record);
-    return writer_.manage(std::move(operation), {});
+    return writer_.manage(operation, {});
 }
 
 // ---- Input and output ---------------------------------------------------------------------

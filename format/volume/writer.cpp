@@ -67,6 +67,16 @@ std::vector<CloneSource> merged(std::span<const CloneSource> sources)
     return result;
 }
 
+// Does the command only take away?
+bool frees_space(std::span<const JournalOperation> command)
+{
+    return std::all_of(command.begin(), command.end(), [](const JournalOperation& operation) {
+        return operation.type() == layout::OperationType::deallocate ||
+               operation.type() == layout::OperationType::write_zeroes ||
+               operation.type() == layout::OperationType::remove_volume;
+    });
+}
+
 bool aligned(std::uint64_t offset_bytes, std::span<const CloneSource> sources)
 {
     bool result = offset_bytes % kBlockBytes == 0;
@@ -227,7 +237,8 @@ Status Writer::take_effect(VolumeId volume, Command& command, std::uint64_t end_
     while (!ready) {
         COPPICE_TRY(check_range(volume, 0, end_bytes, true));
         COPPICE_TRY(check_sources(command));
-        COPPICE_ASSIGN(prepared, effects_.prepare(command, state_.node_reserve()));
+        COPPICE_ASSIGN(prepared,
+                       effects_.prepare(command, state_.node_reserve(frees_space(command))));
         ready = prepared;
     }
     // Nothing suspends from here on.
@@ -544,38 +555,35 @@ Status Writer::copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
 
 // ---- Management ---------------------------------------------------------------------------
 
-Status Writer::manage(JournalOperation operation, std::vector<VolumeId> involved)
+Status Writer::manage(const JournalOperation& operation, const std::vector<VolumeId>& involved)
+{
+    COPPICE_TRY(with_space([&] { return manage_once(operation, involved); }));
+    return committer_.make_durable(operation.volume());
+}
+
+Status Writer::manage_once(const JournalOperation& operation, const std::vector<VolumeId>& involved)
 {
     const VolumeId volume = operation.volume();
-    COPPICE_TRY(committer_.open_for_writing());
-    {
-        // Whoever reads a part of a block to write the whole must not have read it before a
-        // rollback.
-        const bool excludes = operation.type() == layout::OperationType::rollback;
-        const std::uint64_t all = excludes ? layout::kMaxVolumeBytes : 0;
-        RangeLock lock(state_, volume, 0, all, excludes);
-        Command command;
-        command.push_back(std::move(operation));
-        CacheUse use(state_.cache);
-        for (;;) {
-            auto ready = effects_.prepare(command, state_.node_reserve());
-            if (!ready) {
-                return pass_on(ready);
-            }
-            if (*ready) {
-                break;
-            }
-        }
-        COPPICE_TRY(state_.check_writable());
-        command.front().record.sequence = state_.sequence.value + 1;
-        COPPICE_TRY(effects_.apply(command));
-        for (VolumeId other : involved) {
-            state_.join(volume, other);
-        }
-        enqueue(volume, command);
-        state_.join_all(volume);
+    // Whoever reads a part of a block to write the whole must not have read it before a rollback.
+    const bool excludes = operation.type() == layout::OperationType::rollback;
+    RangeLock lock(state_, volume, 0, excludes ? layout::kMaxVolumeBytes : 0, excludes);
+    Command command{operation};
+    CacheUse use(state_.cache);
+    bool ready = false;
+    while (!ready) {
+        COPPICE_ASSIGN(prepared,
+                       effects_.prepare(command, state_.node_reserve(frees_space(command))));
+        ready = prepared;
     }
-    return committer_.make_durable(volume);
+    COPPICE_TRY(state_.check_writable());
+    command.front().record.sequence = state_.sequence.value + 1;
+    COPPICE_TRY(effects_.apply(command));
+    for (VolumeId other : involved) {
+        state_.join(volume, other);
+    }
+    enqueue(volume, command);
+    state_.join_all(volume);
+    return {};
 }
 
 }  // namespace coppice

@@ -34,7 +34,7 @@ public:
     Status clear_behind_end(VolumeId volume);
 
     // A management operation: takes effect and is durable with everything before it.
-    Status manage(JournalOperation operation, std::vector<VolumeId> involved);
+    Status manage(const JournalOperation& operation, const std::vector<VolumeId>& involved);
 
 private:
     using Command = std::vector<JournalOperation>;
@@ -70,6 +70,7 @@ private:
     Status clear_once(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
     static std::vector<Range> disjoint(std::span<const Range> ranges);
     Status clear_tail_once(VolumeId volume);
+    Status manage_once(const JournalOperation& operation, const std::vector<VolumeId>& involved);
     Status clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged, Command& command);
     Status share_once(VolumeId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
