@@ -8,7 +8,7 @@ subsets=12   # all, nothing, and 10 random ones
 batches=300 cuts=1000 atomic_cuts=250 writes=250
 case $COPPICE_LEVEL in
     quick) batches=60 cuts=60 atomic_cuts=40 writes=64 ;;
-    long) batches=2000 cuts=10000 atomic_cuts=4000 writes=4000 ;;
+    long) batches=1500 cuts=10000 atomic_cuts=4000 writes=4000 ;;
 esac
 seed=${COPPICE_SEED:-$RANDOM}
 echo "# seed $seed (COPPICE_SEED chooses it)"
