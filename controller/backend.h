@@ -65,6 +65,8 @@ public:
     virtual Result<VolumeId> snapshot(VolumeId volume, const std::string& name) = 0;
     virtual Result<VolumeId> clone(VolumeId snapshot, const std::string& name) = 0;
     virtual Status rollback(VolumeId volume, VolumeId snapshot) = 0;
+    // One state of everything durable, nothing to replay, removals done.
+    virtual Status checkpoint() = 0;
 };
 
 }  // namespace coppice::nvme

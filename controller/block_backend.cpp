@@ -246,5 +246,6 @@ Status BlockBackend::remove(VolumeId) { return not_here(); }
 Result<VolumeId> BlockBackend::snapshot(VolumeId, const std::string&) { return not_here(); }
 Result<VolumeId> BlockBackend::clone(VolumeId, const std::string&) { return not_here(); }
 Status BlockBackend::rollback(VolumeId, VolumeId) { return not_here(); }
+Status BlockBackend::checkpoint() { return not_here(); }
 
 }  // namespace coppice::nvme

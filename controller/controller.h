@@ -197,6 +197,7 @@ private:
     void run(Request& request, const SnapshotDeleteCommand& command);
     void run(Request& request, const CloneCommand& command);
     void run(Request& request, const RollbackCommand& command);
+    void run(Request& request, const CheckpointCommand& command);
     bool may_change(const Namespace& entry) const;
     Checked<Namespace*> allocated_namespace(std::uint32_t nsid);
     Checked<std::string> read_name(Request& request);

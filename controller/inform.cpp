@@ -59,6 +59,7 @@ EffectsLog effects_log(bool management)
         // Rollback changes what is below a mounted file system: nothing else runs beside it.
         admin(AdminOpcode::rollback,
               kEffectContent | kEffectNamespaceChange | kEffectSameNamespaceIdle);
+        admin(AdminOpcode::checkpoint, 0);
     }
     const auto io = [&](IoOpcode opcode, std::uint32_t effects) {
         log.io[static_cast<std::size_t>(opcode)] = kEffectSupported | effects;

@@ -405,4 +405,14 @@ void Controller::run(Request& request, const RollbackCommand& command)
     });
 }
 
+void Controller::run(Request& request, const CheckpointCommand&)
+{
+    manage(request, [this]() -> Managed {
+        if (auto done = backend_->checkpoint(); !done) {
+            return {managed_status(done.error()), 0};
+        }
+        return {};
+    });
+}
+
 }  // namespace coppice::nvme

@@ -94,6 +94,15 @@ Checked<AdminCommand> parse_snapshot_list(const SubmissionEntry& entry)
     return SnapshotListCommand{length};
 }
 
+Checked<AdminCommand> parse_checkpoint(const SubmissionEntry& entry)
+{
+    // It is of the image, so it names no namespace (Base 3.2.1.2: else Invalid Field).
+    if (entry.nsid != 0) {
+        return refuse(StatusCode::invalid_field);
+    }
+    return CheckpointCommand{};
+}
+
 Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
 {
     switch (static_cast<AdminOpcode>(entry.opcode)) {
@@ -104,6 +113,7 @@ Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
     case AdminOpcode::snapshot_delete: return SnapshotDeleteCommand{};
     case AdminOpcode::clone: return CloneCommand{};
     case AdminOpcode::rollback: return RollbackCommand{entry.cdw10, rollback_force(entry.cdw11)};
+    case AdminOpcode::checkpoint: return parse_checkpoint(entry);
     default:  // the opcode is a byte of the guest's, not a state of ours
         return refuse(StatusCode::invalid_opcode);
     }

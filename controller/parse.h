@@ -120,12 +120,13 @@ struct RollbackCommand {
     std::uint32_t snapshot = 0;
     bool force = false;
 };
+struct CheckpointCommand {};
 using AdminCommand =
     std::variant<DeleteSqCommand, DeleteCqCommand, CreateCqCommand, CreateSqCommand, LogCommand,
                  IdentifyCommand, AbortCommand, SetFeatureCommand, GetFeatureCommand,
                  AsyncEventCommand, NamespaceCreateCommand, NamespaceDeleteCommand,
                  NamespaceAttachCommand, SnapshotCreateCommand, SnapshotListCommand,
-                 SnapshotDeleteCommand, CloneCommand, RollbackCommand>;
+                 SnapshotDeleteCommand, CloneCommand, RollbackCommand, CheckpointCommand>;
 
 // `management`: the guest may manage namespaces at all; else those opcodes do not exist.
 Checked<AdminCommand> parse_admin(const SubmissionEntry& entry, bool management);

@@ -70,4 +70,10 @@ Status StoreBackend::rollback(VolumeId volume, VolumeId snapshot)
     return store_.rollback(volume, snapshot);
 }
 
+Status StoreBackend::checkpoint()
+{
+    COPPICE_TRY(store_.checkpoint());
+    return store_.settle();
+}
+
 }  // namespace coppice::nvme

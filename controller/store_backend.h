@@ -22,6 +22,7 @@ public:
     Result<VolumeId> snapshot(VolumeId volume, const std::string& name) override;
     Result<VolumeId> clone(VolumeId snapshot, const std::string& name) override;
     Status rollback(VolumeId volume, VolumeId snapshot) override;
+    Status checkpoint() override;
 
 private:
     Store& store_;

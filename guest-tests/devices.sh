@@ -53,11 +53,15 @@ disk_check() {  # disk_check FILE
 }
 
 # QEMU's arguments for one disk, one a line. SPEC is comma-separated:
-#   file=PATH serial=S [lba=512|4096] [device=stock|coppice|virtio] [node=QEMU -drive options, separated by ';']
-#   [with=QEMU -device properties, separated by ';'] [boot=N] [log=PATH: QEMU records there what is
-#   written to the file, below the format (blklogwrites); PATH is made empty]
+#   file=PATH serial=S [lba=512|4096] [device=stock|coppice|virtio|scsi-hd|ide-hd|virtio-drive]
+#   [node=QEMU -drive options, separated by ';'] [with=QEMU -device properties, separated by ';']
+#   [boot=N] [iothread=yes: the device works in a thread of its own, named IO ID-io under
+#   -name debug-threads=on; stock cannot] [log=PATH: QEMU records there what is written to the file,
+#   below the format (blklogwrites); PATH is made empty]
+# virtio is over a raw file: a disk that is neither device. virtio-drive is as people write it,
+# `-drive if=virtio`, which has no serial.
 disk_arguments() {  # disk_arguments SPEC ID
-    local spec=$1 id=$2 file= serial= lba=512 device=$COPPICE_DEVICE drive="cache=writeback" with= boot= log= pair image
+    local spec=$1 id=$2 file= serial= lba=512 device=$COPPICE_DEVICE drive="cache=writeback" with= boot= log= iothread=no pair image
     local IFS=,
     for pair in $spec; do
         case $pair in
@@ -69,6 +73,7 @@ disk_arguments() {  # disk_arguments SPEC ID
             with=*) with=,${pair#*=}; with=${with//;/,} ;;
             log=*) log=${pair#*=} ;;
             boot=*) boot=,bootindex=${pair#*=} ;;
+            iothread=*) iothread=${pair#*=} ;;
             *) echo "boot: a disk has no property '$pair'" >&2; return 2 ;;
         esac
     done
@@ -88,11 +93,23 @@ disk_arguments() {  # disk_arguments SPEC ID
                 -device "nvme,id=$id-controller,serial=$serial,subsys=$id-subsystem$boot$with" \
                 -device "nvme-ns,drive=$id,bus=$id-controller,nsid=1,logical_block_size=$lba,physical_block_size=$lba,mssrl=65535,mcl=4194304,msrc=127" ;;
         coppice)
+            if [ "$iothread" = yes ]; then
+                printf '%s\n' -object "iothread,id=$id-io"
+                with+=,iothread=$id-io
+            fi
             printf '%s\n' -drive "if=none,id=$id,$image,format=coppice,$drive" \
                 -device "coppice-nvme,id=$id-controller,drive=$id,serial=$serial$boot$with" ;;
         virtio)
             printf '%s\n' -drive "if=none,id=$id,$image,format=raw,$drive" \
                 -device "virtio-blk-pci,drive=$id,serial=$serial$boot$with" ;;
+        virtio-drive)
+            printf '%s\n' -drive "if=virtio,$image,format=$(disk_format)" ;;
+        scsi-hd)
+            printf '%s\n' -drive "if=none,id=$id,$image,format=$(disk_format),discard=unmap,$drive" \
+                -device "virtio-scsi-pci,id=$id-bus" -device "scsi-hd,bus=$id-bus.0,drive=$id,serial=$serial$boot$with" ;;
+        ide-hd)
+            printf '%s\n' -drive "if=none,id=$id,$image,format=$(disk_format),discard=unmap,$drive" \
+                -device "ahci,id=$id-bus" -device "ide-hd,bus=$id-bus.0,drive=$id,serial=$serial$boot$with" ;;
         *) echo "boot: no device '$device'" >&2; return 2 ;;
     esac
 }

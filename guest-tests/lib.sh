@@ -22,6 +22,15 @@ host_check() {
     return $code
 }
 
+# need_kernel VERSION TEST: false without it, and says why: a SKIP only where ./setup found that no
+# archive of this machine has it.
+need_kernel() {
+    local unavailable=$COPPICE_GUESTS/$1/unavailable
+    if have_kernel "$1"; then return 0; fi
+    if [ -s "$unavailable" ]; then skip "$2" "no Linux $1: $(cat "$unavailable")"
+    else fail "$2" "there is no guest kernel $1; run ./setup"; fi
+    return 1
+}
 have_kernel() { [ -s "$COPPICE_GUESTS/$1/vmlinux" ] && [ -s "$COPPICE_GUESTS/$1/initramfs" ]; }
 
 # The words that start a job file in the guest.

@@ -79,6 +79,7 @@ enum class AdminOpcode : std::uint8_t {
     snapshot_delete = 0xc4,
     clone = 0xc5,
     rollback = 0xc8,
+    checkpoint = 0xcc,
 };
 
 // I/O opcodes (7, and NVM Command Set 3.2).

@@ -123,6 +123,8 @@ public:
     std::optional<ErrorCode> fail_manage;  // for the next management call
     bool image_read_only = false;
     unsigned flushes = 0;
+    unsigned checkpoints = 0;
+    unsigned settles = 0;
 
     VolumeId add(std::uint64_t bytes, unsigned shift, const std::string& name)
     {
@@ -241,8 +243,18 @@ public:
     Status clone(VolumeId, std::uint64_t, std::span<const CloneSource>) override { return {}; }
     Status flush(VolumeId) override { return {}; }
     Result<BlockStatus> block_status(VolumeId, Range) override { return BlockStatus{}; }
-    Status checkpoint() override { return {}; }
-    Status settle() override { return {}; }
+    Status checkpoint() override
+    {
+        COPPICE_TRY(injected());
+        ++checkpoints;
+        return {};
+    }
+    Status settle() override
+    {
+        COPPICE_TRY(injected());
+        ++settles;
+        return {};
+    }
     void submit(const Operation& operation, Completion completion) override
     {
         pending.push_back({operation, std::move(completion)});

@@ -223,6 +223,32 @@ TEST_CASE("rollback")
     CHECK(machine.rollback(1, 3, true) == StatusCode::operation_denied);
 }
 
+TEST_CASE("checkpoint")
+{
+    ManageMachine machine;
+    const auto checkpoint = [&](std::uint32_t nsid) {
+        return machine.status(machine.admin, admin_entry(AdminOpcode::checkpoint, nsid));
+    };
+    CHECK(checkpoint(0) == StatusCode::success);
+    CHECK((machine.store.checkpoints == 1 && machine.store.settles == 1));
+    // It is of the image: a namespace is not its business.
+    CHECK(checkpoint(1) == StatusCode::invalid_field);
+    CHECK(checkpoint(kNsidAll) == StatusCode::invalid_field);
+    machine.store.fail_manage = ErrorCode::io;
+    CHECK(checkpoint(0) == StatusCode::internal_error);
+    machine.store.fail_manage = ErrorCode::read_only;
+    CHECK(checkpoint(0) == StatusCode::namespace_write_protected);
+    CHECK((machine.store.checkpoints == 1 && machine.store.settles == 1));
+}
+
+TEST_CASE("guest-manage=off: no checkpoint either")
+{
+    ManageMachine machine(GuestManage::off);
+    CHECK(machine.status(machine.admin, admin_entry(AdminOpcode::checkpoint)) ==
+          StatusCode::invalid_opcode);
+    CHECK(machine.store.checkpoints == 0);
+}
+
 TEST_CASE("creating namespaces")
 {
     ManageMachine machine;
@@ -391,6 +417,7 @@ TEST_CASE("over a plain block device: one namespace, no snapshots, Copy moves by
           StatusCode::invalid_field);
     CHECK(run(machine.admin, admin_entry(AdminOpcode::snapshot_create, 1, machine.page)) ==
           StatusCode::invalid_opcode);
+    CHECK(run(machine.admin, admin_entry(AdminOpcode::checkpoint)) == StatusCode::invalid_opcode);
     CHECK(run(machine.queue, io_entry(IoOpcode::flush, 1, 0, 1)) == StatusCode::success);
     CHECK(device.flushes == 1);
 

@@ -243,6 +243,55 @@ private:
 
 }  // namespace
 
+TEST_CASE("settle ends while somebody goes on writing")
+{
+    FiberTasks tasks;
+    MemoryDisk disk(tasks);
+    // A sync takes long enough for others to write meanwhile.
+    disk.set_fault_hook([&tasks](const IoRequest& request) {
+        if (request.kind == IoRequest::Kind::sync) {
+            tasks.yield();
+            tasks.yield();
+        }
+        return 0;
+    });
+    constexpr int kMostWrites = 20000;
+    int written = 0;
+    int written_at_settle = 0;
+    tasks.run([&] {
+        CreateOptions create;
+        create.volume_bytes = kVolumeBytes;
+        REQUIRE(Store::create(disk, create));
+        auto store = Store::open(disk, {});
+        REQUIRE(store);
+        bool stop = false;
+        bool stopped = false;
+        tasks.spawn([&] {
+            Bytes block(4096, 1);
+            const iovec buffer = vector_of(block);
+            while (!stop && written < kMostWrites) {
+                const auto at = static_cast<std::uint64_t>(written++ % 512) * 4096;
+                REQUIRE((*store)->write(VolumeId(1), at, {&buffer, 1}, false));
+                tasks.yield();
+            }
+            stopped = true;
+        });
+        while (written < 100) {
+            tasks.yield();
+        }
+        REQUIRE((*store)->settle());
+        written_at_settle = written;
+        stop = true;
+        while (!stopped) {
+            tasks.yield();
+        }
+        REQUIRE((*store)->close());
+    });
+    // The writer was at work all the while, and had not come to its end.
+    CHECK(written_at_settle > 100);
+    CHECK(written_at_settle < kMostWrites);
+}
+
 TEST_CASE("a volume holds what a byte array holds")
 {
     for (unsigned seed = 1; seed <= 12; ++seed) {

@@ -591,7 +591,9 @@ Status StoreImpl::checkpoint()
 Status StoreImpl::settle()
 {
     COPPICE_TRY(state_->check_writable());
-    while (checkpoint_.needed()) {
+    // Only up to here: somebody who goes on writing must not keep this from ending.
+    const Sequence wanted = state_->sequence;
+    while (state_->durable_sequence < wanted || checkpoint_.removable()) {
         COPPICE_TRY(checkpoint_.run());
     }
     return {};

@@ -213,7 +213,8 @@ public:
 
     // Makes one state of all trees durable; recovery then has nothing to replay.
     virtual Status checkpoint() = 0;
-    // Waits until the background has nothing left to do (deletions done, space given back).
+    // Waits until the background has nothing left to do of what was there at the call (deletions
+    // done, space given back).
     virtual Status settle() = 0;
 
     // -- the same, asynchronous; the completion is called on the store's thread, never from

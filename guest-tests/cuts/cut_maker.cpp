@@ -7,6 +7,7 @@ namespace coppice::cuts {
 namespace {
 
 constexpr std::size_t kSectorBytes = 512;
+constexpr unsigned kFirstRandomSubset = 2;
 
 }  // namespace
 
@@ -70,7 +71,7 @@ SparseBytes CutMaker::cut(guest::Random& random, unsigned subset, CutSummary& su
     const std::uint64_t percent = subset == 0   ? 100
                                   : subset == 1 ? 0
                                                 : percents[random.below(std::size(percents))];
-    const bool tears = subset >= 2 && subset % 3 == 2;
+    const bool tears = subset >= kFirstRandomSubset && subset % 3 == 2;
     const std::size_t torn =
         tears && !volatile_.empty() ? random.below(volatile_.size()) : volatile_.size();
     for (std::size_t i = 0; i < volatile_.size(); ++i) {

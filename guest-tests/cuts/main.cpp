@@ -37,7 +37,7 @@ struct Arguments {
     std::string before, log, format = "coppice", export_folder;
     std::vector<std::string> streams;
     std::size_t cuts = 1000;
-    unsigned subsets = 10;
+    unsigned subsets = 12;
     unsigned writable_every = 10;  // images
     unsigned exports = 20;
     std::uint64_t seed = 1;
@@ -45,6 +45,7 @@ struct Arguments {
     std::string part = "1/1";
     std::string only;  // CUT:SUBSET
     bool ignore_flushes = false;
+    bool all_if_fewer = false;
 };
 
 struct Counts {
@@ -227,6 +228,11 @@ public:
         }
         CutMaker maker(log_, before, arguments_.ignore_flushes);
         const std::vector<std::size_t> moments = choose_moments();
+        if (moments.size() < arguments_.cuts && !arguments_.all_if_fewer) {
+            fmt::print("the log has {} places to cut, and {} were asked for\n", moments.size(),
+                       arguments_.cuts);
+            return 1;
+        }
         unsigned part = 1;
         unsigned parts = 1;
         if (std::sscanf(arguments_.part.c_str(), "%u/%u", &part, &parts) != 2 || part < 1 ||
@@ -420,7 +426,10 @@ int main(int argc, char** argv)
         ->required();
     app.add_option("--format", arguments.format)->check(CLI::IsMember({"coppice", "raw"}));
     app.add_option("--cuts", arguments.cuts, "how many host writes, evenly spread");
-    app.add_option("--subsets", arguments.subsets, "images for each");
+    app.add_flag("--all-if-fewer", arguments.all_if_fewer,
+                 "a shorter log is cut everywhere; without this it is a failure");
+    app.add_option("--subsets", arguments.subsets,
+                   "images for each: everything kept, nothing, and random ones");
     app.add_option("--seed", arguments.seed);
     app.add_option("--length", arguments.length_bytes,
                    "bytes of the host file at the end; the log does not say when it grew");

@@ -52,6 +52,49 @@ refuse_with() {
     rm -f "$output"
 }
 
+# says TEST PATTERN COMMAND…: the command must succeed, and a line of its output match (extended
+# regex). says_not: … and no line match. What the command itself does wrong is never taken for an
+# answer.
+says() { said_or_not yes "$@"; }
+says_not() { said_or_not no "$@"; }
+said_or_not() {
+    local wanted=$1 test=$2 pattern=$3 output code said=no; shift 3
+    output=$(mktemp)
+    echo "== $suite/$test: $*" >> "$commands_log"
+    "$@" > "$output" 2>&1 < /dev/null; code=$?
+    cat "$output" >> "$commands_log"
+    ! grep -aqE -- "$pattern" "$output" || said=yes
+    if [ $code != 0 ]; then fail "$test" "exit code $code: $(tail -n 1 "$output")"
+    elif [ $said = $wanted ]; then pass "$test"
+    elif [ $wanted = yes ]; then fail "$test" "'$pattern' is not in what it says: $(tail -n 1 "$output")"
+    else fail "$test" "it says '$(grep -aE -m 1 -- "$pattern" "$output")'"; fi
+    rm -f "$output"
+}
+
+# The value of a FIGURE line in a file.
+figure_of() { sed -n "s|^FIGURE $1 \([0-9.e+-]*\) .*|\1|p" "$2"; }
+# True if a number (also 1.5e-05, as FIGURE may say) is there and at most the other one.
+at_most() { awk -v value="$1" -v most="$2" 'BEGIN { exit !(value != "" && value + 0 <= most + 0) }'; }
+
+# The kernel's own record of the events that controllers sent: a command that changes namespaces
+# makes Linux look at them anyway, so that only this shows that the controller told.
+watch_events() {
+    local tracing=/sys/kernel/tracing
+    [ -d $tracing/events ] || mount -t tracefs tracefs $tracing || return
+    echo 1 > $tracing/events/nvme/nvme_async_event/enable && echo > $tracing/trace
+}
+# Completion dword 0 of the event "namespace attribute changed": log page 4, information 0, a notice.
+namespaces_changed=0x040002
+event_seen() {  # event_seen DWORD0: within 5 seconds; what was seen is forgotten
+    local try
+    for try in $(seq 50); do
+        if grep -q "nvme_async_event:.*NVME_AEN=$1 " /sys/kernel/tracing/trace; then echo > /sys/kernel/tracing/trace; return 0; fi
+        sleep 0.1
+    done
+    echo "no event $1 within 5 s"
+    return 1
+}
+
 # Devices are found by serial: their numbers change between boots.
 controller_of() {  # controller_of SERIAL → /dev/nvme0
     local file

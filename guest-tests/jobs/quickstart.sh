@@ -22,7 +22,12 @@ step() {
     exit 1
 }
 hash_tree() { (cd "$1" && sha256sum --quiet -c "$2"); }
-figure_of() { sed -n "s/^FIGURE $1 \([0-9.]*\) .*/\1/p" "$2" | xargs -r printf "%.3g\n"; }
+short_figure_of() { figure_of "$1" "$2" | xargs -r printf "%.3g\n"; }
+# Behind a checkpoint the host's file holds the whole of a state, and not what waits in memory.
+mark() {
+    if ! guest-nvme checkpoint "$controller" > /run/checkpoint 2>&1; then echo "SAY FAIL no checkpoint: $(tail -n 1 /run/checkpoint)"; exit 1; fi
+    echo "MARK $1"; read -r _
+}
 
 device=$(namespace_of "$serial") && controller=$(controller_of "$serial") || { echo "SAY FAIL the guest sees no disk"; exit 1; }
 mkdir -p /mnt/disk /mnt/old
@@ -56,19 +61,17 @@ if [ "$what" = first ]; then
     if ! snapshot_and_on > /run/said 2>&1; then echo "SAY FAIL no snapshot: $(cat /run/said /run/created)"; exit 1; fi
     id=$(sed -n 's/^id //p' /run/created)
     written=$(($(awk '{ print $7 }' "/sys/block/${device#/dev/}/stat") - before))
-    echo "SAY PASS a snapshot of the disk taken in $(figure_of snapshot_create_time /run/created) ms, while it was written ($((written / 2048)) MiB around it)"
+    echo "SAY PASS a snapshot of the disk taken in $(short_figure_of snapshot_create_time /run/created) ms, while it was written ($((written / 2048)) MiB around it)"
     echo "SNAPSHOT $id"
     kill -TERM $busy; wait $busy 2>/dev/null
     change() { rm -rf "/mnt/disk/tree/usr/share" && echo after > /mnt/disk/state && sync; }
     step "half of the tree removed, and a file changed, behind the snapshot" change
 
     step "1 GiB written in \$ms ms" guest-blocks fill "$device" $source $gib --generation 5
-    nvme flush "$device" > /dev/null 2>&1
-    echo "MARK before-copy"; read -r _
+    mark before-copy
     if ! guest-nvme copy "$device" $source $clone $gib > /run/copy 2>&1; then echo "SAY FAIL no copy: $(tail -n 1 /run/copy)"; exit 1; fi
-    echo "SAY PASS 1 GiB cloned by the standard Copy command in $(figure_of copy_time /run/copy) ms (in $(figure_of copy_commands /run/copy) command)"
-    nvme flush "$device" > /dev/null 2>&1
-    echo "MARK after-copy"; read -r _
+    echo "SAY PASS 1 GiB cloned by the standard Copy command in $(short_figure_of copy_time /run/copy) ms (in $(short_figure_of copy_commands /run/copy) command)"
+    mark after-copy
 
     dd if=/dev/zero of=/mnt/disk/synced bs=1M count=8 conv=fsync 2>/dev/null
     exec guest-blocks sync-write /mnt/disk/synced 1 --seed "$seed"
@@ -83,7 +86,7 @@ step "every one of the $(awk '{ print $2 }' "$COPPICE_SHARE/history") acknowledg
 look_back() {
     local old
     guest-nvme attach "$controller" "$id" || return
-    old=$(namespace_of "$serial" "$id") || { nvme ns-rescan "$controller"; old=$(namespace_of "$serial" "$id"); } || return
+    old=$(namespace_of "$serial" "$id") || return
     for try in $(seq 50); do [ -b "${old}p1" ] && break; sleep 0.1; done
     [ "$(cat "/sys/block/${old#/dev/}/ro")" = 1 ] || { echo "$old can be written"; return 1; }
     mount -t ext4 -o ro,noload "${old}p1" /mnt/old && [ "$(cat /mnt/old/state)" = before ] &&

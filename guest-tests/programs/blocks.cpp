@@ -21,11 +21,14 @@ constexpr Command commands[] = {
     {"fill", fill, 3, "TARGET OFFSET LENGTH [--generation G] [--unit BYTES] [--place P]"},
     {"check", check, 3,
      "TARGET OFFSET LENGTH [--generation G | --zero] [--unit BYTES] [--place P]"},
-    {"model", model, 1, "TARGET [--operations N] [--seed S] [--length BYTES] [--offset BYTES]"},
+    {"model", model, 1,
+     "TARGET [--operations N] [--seed S] [--length BYTES] [--offset BYTES] [--no-trim]"},
     {"sync-write", sync_write, 2,
-     "TARGET START_BATCH [--seed S] [--unit BYTES] [--batches N] "
-     "[--label TEXT]"},
+     "TARGET START_BATCH [--seed S] [--unit BYTES] [--batches N] [--label TEXT] [--times] "
+     "[--offset BYTES] [--length BYTES]"},
     {"sync-check", sync_check, 2, "TARGET HISTORY [--seed S] [--unit BYTES] [--prefix]"},
+    {"moment-check", moment_check, 4,
+     "TARGET TIMES SENT ANSWERED [--seed S] [--unit BYTES] [--offset BYTES] [--length BYTES]"},
     {"atomic-limits", atomic_limits, 1, "DEVICE [--at-least BYTES]"},
     {"atomic-write", atomic_write, 1,
      "TARGET [--writes N] [--seed S] [--unit BYTES] [--length BYTES] [--sync-every N] [--plain]"},

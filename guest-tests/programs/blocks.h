@@ -21,6 +21,7 @@ int model(const Words& words);
 // blocks_sync.cpp
 int sync_write(const Words& words);
 int sync_check(const Words& words);
+int moment_check(const Words& words);
 
 // blocks_atomic.cpp
 int atomic_limits(const Words& words);

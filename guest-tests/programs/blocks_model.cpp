@@ -1,6 +1,7 @@
 // model: a random mix of writes, reads, TRIMs, write-zeroes and flushes on a device, one at a time,
 // each read compared with a model in memory; at the end everything is read. Sizes run from one
 // logical block to 128 KiB and need not be aligned to 4 KiB, which is what fio's verify leaves out.
+// With --no-trim the TRIMs are write-zeroes too, for devices that promise nothing about TRIM.
 #include "blocks.h"
 #include "pattern.h"
 #include "target.h"
@@ -12,8 +13,10 @@ namespace {
 
 class Mix {
 public:
-    Mix(const Target& target, std::uint64_t offset, std::uint64_t length, std::uint64_t seed)
+    Mix(const Target& target, std::uint64_t offset, std::uint64_t length, std::uint64_t seed,
+        bool trims)
         : target_(target),
+          trims_(trims),
           offset_(offset),
           unit_(target.block_bytes()),
           generations_(static_cast<std::size_t>(length / unit_), never_written),
@@ -65,7 +68,7 @@ private:
     }
     void forget(std::uint64_t first, std::uint64_t count, bool discard)
     {
-        if (discard)
+        if (discard && trims_)
             target_.discard(place(first), count * unit_);
         else
             target_.zero_out(place(first), count * unit_);
@@ -90,6 +93,7 @@ private:
     }
 
     const Target& target_;
+    bool trims_;
     std::uint64_t offset_;
     std::uint64_t unit_;
     std::vector<std::uint64_t> generations_;
@@ -110,9 +114,10 @@ int model(const Words& words)
     std::uint64_t length = number(option(words, "--length", "64m"));
     length = std::min(length, target.size_bytes() - offset);
     // The model starts from zeroes.
-    target.discard(offset, length);
+    const bool trims = !flag(words, "--no-trim");
+    if (trims) target.discard(offset, length);
     target.zero_out(offset, length);
-    Mix mix(target, offset, length, seed);
+    Mix mix(target, offset, length, seed, trims);
     const double start = seconds_now();
     for (std::uint64_t i = 0; i < operations; ++i)
         mix.step();

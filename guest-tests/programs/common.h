@@ -84,6 +84,13 @@ inline double seconds_now()
         .count();
 }
 
+inline std::uint64_t nanoseconds_now()
+{
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                          std::chrono::steady_clock::now().time_since_epoch())
+                                          .count());
+}
+
 // One machine-readable figure: `FIGURE name value unit`.
 inline void figure(const char* name, double value, const char* unit)
 {

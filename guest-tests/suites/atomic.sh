@@ -1,7 +1,7 @@
 # 64 KiB atomic writes under Linux 6.12, read back in the guest, on the host, and after kill -9.
 suite=atomic
 . "$(dirname "$0")/../lib.sh"
-have_kernel 6.12 || { skip all "no Linux 6.12: $(cat "$COPPICE_GUESTS/6.12/unavailable" 2>/dev/null || echo 'run ./setup')"; finish; }
+need_kernel 6.12 all || finish
 disk_create "$work/a" 64M 512 && disk_create "$work/b" 64M 4096 || { fail disks "cannot be created"; finish; }
 disks=(--disk "file=$work/a,serial=atomic-512,lba=512" --disk "file=$work/b,serial=atomic-4096,lba=4096")
 guest limits --kernel 6.12 "${disks[@]}" -- atomic.sh limits atomic-512 atomic-4096

@@ -4,7 +4,7 @@ suite=nvme-cli
 kernels=$default_kernel
 [ "$COPPICE_LEVEL" != long ] || kernels="6.1 6.12"
 for kernel in $kernels; do
-    have_kernel $kernel || { skip "kernel-$kernel" "$(cat "$COPPICE_GUESTS/$kernel/unavailable")"; continue; }
+    need_kernel $kernel "kernel-$kernel" || continue
     for lba in 512 4096; do
         [ "$COPPICE_LEVEL" != quick ] || [ $lba = 4096 ] || continue
         disk_create "$work/disk" 256M $lba || { fail "disk-$lba" "cannot be created"; continue; }
