@@ -3,9 +3,9 @@
 #   coppice_test(NAME format-tree SOURCES tree_test.cpp LINK coppice_format [LABELS slow])
 #       a Catch2 program bin/test-format-tree, one ctest entry of that name. Sources say
 #       #include "coppice-catch.h", which finds Catch2 version 2 (Debian 12) or 3 (Debian 13).
-#   coppice_fuzzer(NAME node SOURCES node_fuzz.cpp LINK coppice_format)
-#       a libFuzzer program bin/fuzz-node, and a ctest entry that runs it for a few seconds;
-#       nothing unless COPPICE_FUZZERS is on.
+#   coppice_fuzzer(NAME open SOURCES open_fuzz.cpp LINK coppice_format)
+#       a libFuzzer program bin/fuzz-open, and a ctest entry that runs it for a few seconds;
+#       nothing unless COPPICE_FUZZERS is on. The target `fuzzers` builds all of them.
 option(COPPICE_TESTS "Build the tests" ON)
 enable_testing()
 
@@ -38,6 +38,9 @@ function(coppice_test)
 endfunction()
 
 set(COPPICE_FUZZ_SECONDS 10 CACHE STRING "How long ctest runs each fuzzer")
+if(COPPICE_FUZZERS)
+    add_custom_target(fuzzers) # all of them, and what they need
+endif()
 function(coppice_fuzzer)
     cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME" "SOURCES;LINK")
     if(NOT COPPICE_FUZZERS)
@@ -47,6 +50,10 @@ function(coppice_fuzzer)
     add_executable(${target} ${arg_SOURCES})
     target_link_libraries(${target} PRIVATE ${arg_LINK} coppice_options)
     target_link_options(${target} PRIVATE -fsanitize=fuzzer)
-    add_test(NAME ${target} COMMAND ${target} -max_total_time=${COPPICE_FUZZ_SECONDS} -print_final_stats=1)
-    set_tests_properties(${target} PROPERTIES LABELS fuzz)
+    add_dependencies(fuzzers ${target})
+    math(EXPR timeout "${COPPICE_FUZZ_SECONDS} + 120")
+    # An input that failed is kept under build/, to be run again by `fuzz-NAME FILE`.
+    add_test(NAME ${target} COMMAND ${target} -max_total_time=${COPPICE_FUZZ_SECONDS}
+        -max_len=200 -len_control=0 -timeout=30 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=${CMAKE_BINARY_DIR}/${target}-)
+    set_tests_properties(${target} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
 endfunction()

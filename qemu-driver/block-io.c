@@ -210,7 +210,7 @@ int coroutine_fn coppice_bdrv_co_check(BlockDriverState* bs, BdrvCheckResult* re
     coppice_bdrv_ports_init(&ports, bs, NULL, true);
     int done = coppice_check(&ports.ports, true, print_finding, NULL, &found, &error);
     if (done < 0) {
-        fprintf(stderr, "%s\n", error.text);
+        error_report("coppice: %s", error.text);
         result->check_errors++;
         return 0;
     }

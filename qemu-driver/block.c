@@ -11,6 +11,7 @@
 
 #define OPTION_VOLUME "volume"
 #define OPTION_SNAPSHOT "snapshot"
+#define CLOSED_LIST_NAME "cloop" /* explained where it is registered, at the end */
 
 static QemuOptsList open_options = {
     .name = "coppice",
@@ -147,6 +148,10 @@ static int coppice_bdrv_open(BlockDriverState* bs, QDict* options, int flags, Er
         result = open_volume(bs, wanted, flags, errp);
     }
     qemu_opts_del(wanted);
+    if (result < 0 && strcmp(bs->drv->format_name, CLOSED_LIST_NAME) == 0) {
+        error_prepend(errp, "driver=" CLOSED_LIST_NAME " means Coppice here, real " CLOSED_LIST_NAME
+                            " images are for QEMU alone: ");
+    }
     return result;
 }
 
@@ -399,9 +404,7 @@ void coppice_block_wrote(BlockDriverState* bs) { qatomic_inc(&bs->write_gen); }
  * What -blockdev, blockdev-add and qemu-storage-daemon accept as driver= is an enumeration that was
  * fixed when QEMU was compiled. So that they can open an image at all, the format also answers to
  * the name of one that nobody has used for twenty years (compressed loop images of Knoppix,
- * read-only in QEMU). That takes only `file`: the first volume. */
-#define CLOSED_LIST_NAME "cloop"
-
+ * read-only in QEMU). That takes only `file`: the first volume. Real ones need QEMU without us. */
 static BlockDriver closed_list_driver;
 
 static void register_closed_list_name(void)

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fmt/format.h>
 #include <memory>
 
 #include "format/c-api/handle.h"
@@ -69,6 +70,19 @@ std::int64_t end(const Result<VolumeId>& made, coppice_error* error)
 // 9 or 12, or 0 for what no volume can have.
 unsigned shift_of(unsigned lba_bytes) { return lba_bytes == 512 ? 9 : lba_bytes == 4096 ? 12 : 0; }
 
+// 0: by the size of the volume.
+Status check_journal_bytes(std::uint64_t bytes)
+{
+    const std::uint64_t least = layout::kMinJournalBlocks * kBlockBytes;
+    const std::uint64_t most = layout::kMaxJournalBlocks * kBlockBytes;
+    if (bytes == 0 || (bytes >= least && bytes <= most && bytes % kBlockBytes == 0)) {
+        return {};
+    }
+    return fail(ErrorCode::invalid_argument,
+                fmt::format("the journal has {} to {} MiB, in whole blocks of 4 KiB", least >> 20,
+                            most >> 20));
+}
+
 Status bad_lba_bytes(unsigned lba_bytes)
 {
     return fail(ErrorCode::invalid_argument,
@@ -126,6 +140,9 @@ int coppice_create(const coppice_ports* ports, const coppice_create_options* opt
     const unsigned lba_bytes = options->lba_bytes != 0 ? options->lba_bytes : 4096;
     if (shift_of(lba_bytes) == 0) {
         return end(bad_lba_bytes(lba_bytes), error);
+    }
+    if (const Status fits = check_journal_bytes(options->journal_bytes); !fits) {
+        return end(fits, error);
     }
     CreateOptions wanted{.uuid = random_uuid(),
                          .volume_bytes = options->volume_bytes,

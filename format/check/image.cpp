@@ -129,7 +129,8 @@ Status Image::judge_format(std::uint64_t major, std::uint64_t minor, std::uint64
     }
     if (major != layout::kMajorVersion) {
         return fail(ErrorCode::unsupported_version,
-                    fmt::format("the image has format version {}.{}; this program knows {}.{}",
+                    fmt::format("the image has format version {}.{}, and this build knows {}.{}; "
+                                "use the build that wrote it",
                                 major, minor, layout::kMajorVersion, layout::kMinorVersion));
     }
     const std::uint64_t unknown = (incompatible & ~layout::kKnownIncompatible) |
@@ -137,8 +138,8 @@ Status Image::judge_format(std::uint64_t major, std::uint64_t minor, std::uint64
     if (unknown != 0) {
         // What a feature of a later version does to the space cannot be judged here.
         return fail(ErrorCode::unknown_feature,
-                    fmt::format("the image uses features that this program does not know (bits "
-                                "{:#x}); use the version that wrote it",
+                    fmt::format("the image uses features {:#x} that this build does not know; use "
+                                "the build that wrote it",
                                 unknown));
     }
     return {};

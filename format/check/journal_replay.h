@@ -62,6 +62,9 @@ private:
     void load_volumes();
     bool data_verify(const Commit& commit);
     bool operation_data_verify(const JournalOperation& operation);
+    void verify_placed();
+    void verify_block(const JournalOperation& operation, std::uint64_t index, Block& buffer);
+    static std::uint32_t expected_checksum(const JournalOperation& operation, std::uint64_t index);
     void apply(const CommitPlace& place, const JournalOperation& operation);
     std::string apply_to_model(const JournalOperation& operation);
     std::string apply_write(const layout::OperationRecord& record, VolumeModel& volume);

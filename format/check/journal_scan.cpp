@@ -195,12 +195,11 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
 std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks)
 {
     const layout::OperationRecord& record = operation.record;
-    constexpr std::uint64_t kMapEnd = (layout::kMaxVolumeBytes >> kBlockShift) * 2;
     const unsigned known_flags = layout::kOperationContinues | layout::kOperationIntent;
     if ((record.flags & ~known_flags) != 0) {
         return fmt::format("unknown flags {:#x}", record.flags);
     }
-    if (record.lba > kMapEnd || record.source_lba > kMapEnd || record.volume == 0) {
+    if (record.lba > layout::kMapEnd || record.source_lba > layout::kMapEnd || record.volume == 0) {
         return "a place outside any volume";
     }
     const auto type = static_cast<OperationType>(record.type);

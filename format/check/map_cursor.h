@@ -108,6 +108,6 @@ private:
 };
 
 // No lba of any map lies behind this: the largest volume, and VM state behind its end.
-inline constexpr std::uint64_t kMapEnd = (layout::kMaxVolumeBytes >> kBlockShift) * 2;
+using layout::kMapEnd;
 
 }  // namespace coppice::checker

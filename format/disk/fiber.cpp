@@ -40,7 +40,7 @@ void Fiber::State::enter(context::transfer_t from)
     __sanitizer_finish_switch_fiber(nullptr, &state->caller_bottom, &state->caller_bytes);
 #endif
     state->entry();
-    CHECK(!"the entry of a fiber never returns");
+    CHECK(false && "the entry of a fiber never returns");
 }
 
 Fiber::Fiber(std::size_t stack_bytes, std::function<void()> entry)

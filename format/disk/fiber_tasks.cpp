@@ -158,7 +158,7 @@ void FiberTasks::wake(Task* handle)
     case FiberTask::State::suspended: make_runnable(task); break;
     case FiberTask::State::runnable:
     case FiberTask::State::running: task->woken = true; break;
-    case FiberTask::State::idle: CHECK(!"woke a task that has ended"); break;
+    case FiberTask::State::idle: CHECK(false && "woke a task that has ended"); break;
     }
 }
 
@@ -265,7 +265,7 @@ void FiberTasks::run(std::function<void()> body)
                          "coppice: deadlock: all %zu tasks are suspended, no timer is set and no "
                          "request is under way\n",
                          unfinished_);
-            CHECK(!"some task can go on");
+            CHECK(false && "some task can go on");
         }
         take_turn();
     }

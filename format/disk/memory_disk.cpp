@@ -128,7 +128,7 @@ int MemoryFile::perform(const IoRequest& request)
     case Kind::truncate: bytes_.truncate(offset); return 0;
     case Kind::sync: return 0;
     }
-    CHECK(!"the kind of a request is one of IoRequest::Kind");
+    CHECK(false && "the kind of a request is one of IoRequest::Kind");
     return -EINVAL;
 }
 

@@ -18,22 +18,40 @@ void append(std::vector<std::byte>& stream, const void* from, std::size_t bytes)
     stream.insert(stream.end(), begin, begin + bytes);
 }
 
-bool known(std::uint8_t type)
+// Can an operation be what it says, whatever the trees hold? Empty: it can.
+std::string_view impossible(const layout::OperationRecord& record, std::uint64_t fixed_blocks)
 {
-    switch (static_cast<layout::OperationType>(type)) {
-    case layout::OperationType::write:
-    case layout::OperationType::deallocate:
-    case layout::OperationType::write_zeroes:
-    case layout::OperationType::clone:
-    case layout::OperationType::clone_reference:
-    case layout::OperationType::snapshot:
-    case layout::OperationType::create_volume:
-    case layout::OperationType::remove_volume:
-    case layout::OperationType::rollback:
-    case layout::OperationType::change_volume: return true;
-    case layout::OperationType::write_unwritable: break;
+    using layout::OperationType;
+    constexpr unsigned kKnownFlags = layout::kOperationContinues | layout::kOperationIntent;
+    if ((record.flags & ~kKnownFlags) != 0) {
+        return "has unknown flags";
     }
-    return false;
+    if (record.volume == 0 || record.lba > layout::kMapEnd || record.source_lba > layout::kMapEnd) {
+        return "names a place outside any volume";
+    }
+    switch (static_cast<OperationType>(record.type)) {
+    case OperationType::write:
+        if (record.length == 0 || record.block < fixed_blocks || record.block > layout::kMaxBlock ||
+            record.length > layout::kMaxBlock + 1 - record.block) {
+            return "names blocks that cannot hold data";
+        }
+        return record.payload_bytes == (std::uint64_t{record.length} - 1) * 4
+                   ? ""
+                   : "does not have a checksum for each block";
+    case OperationType::deallocate:
+    case OperationType::write_zeroes: return record.length != 0 ? "" : "has no length";
+    case OperationType::clone:
+    case OperationType::clone_reference:
+        return record.length != 0 && record.source_volume != 0 ? "" : "has no length or no source";
+    case OperationType::rollback: return record.source_volume != 0 ? "" : "has no snapshot";
+    case OperationType::remove_volume: return "";
+    case OperationType::snapshot:
+    case OperationType::create_volume:
+    case OperationType::change_volume:
+        return record.payload_bytes == sizeof(layout::VolumeRecord) ? "" : "has no volume record";
+    case OperationType::write_unwritable: break;
+    }
+    return "is of no known type";
 }
 
 }  // namespace
@@ -111,7 +129,8 @@ std::vector<std::byte> encode_commit(std::span<const JournalOperation> operation
     return blocks;
 }
 
-Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> stream)
+Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> stream,
+                                    std::uint64_t fixed_blocks)
 {
     auto wrong = [&](std::string what) {
         return fail(ErrorCode::bad_record, fmt::format("journal commit {} {}", commit.value, what));
@@ -137,18 +156,20 @@ Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> 
         std::memcpy(static_cast<void*>(&record),
                     stream.data() + sizeof(header) + i * sizeof(record), sizeof(record));
         const std::uint64_t begin = record.payload_offset;
-        // Payloads follow each other: each byte belongs to one operation. No range wraps around.
-        if (!known(record.type) || operation.sequence() <= last || begin < payload_used ||
-            begin + record.payload_bytes > payload.size() ||
-            record.lba > layout::kMaxVolumeBlocks || record.source_lba > layout::kMaxVolumeBlocks) {
-            return wrong(fmt::format("has an impossible operation {}", i));
+        if (const auto what = impossible(record, fixed_blocks); !what.empty()) {
+            return wrong(fmt::format("is damaged: operation {} {}", i, what));
+        }
+        if (operation.sequence() <= last || operation.sequence().value < header.first_sequence ||
+            operation.sequence().value > header.last_sequence) {
+            return wrong(fmt::format("is damaged: operation {} is out of order", i));
+        }
+        // Payloads follow each other: each byte belongs to one operation.
+        if (begin < payload_used || begin + record.payload_bytes > payload.size()) {
+            return wrong(fmt::format("is damaged: operation {} has its payload elsewhere", i));
         }
         payload_used = begin + record.payload_bytes;
-        if (operation.type() == layout::OperationType::write &&
-            (record.length == 0 || record.block == 0 ||
-             record.block + record.length > layout::kMaxBlock ||
-             record.payload_bytes != (std::uint64_t{record.length} - 1) * 4)) {
-            return wrong(fmt::format("has an impossible write as operation {}", i));
+        if (operation.continues() && i + 1 == header.operations) {
+            return wrong("is damaged: the rest of its last command is missing");
         }
         last = operation.sequence();
         const auto bytes = payload.subspan(begin, record.payload_bytes);

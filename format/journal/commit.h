@@ -50,7 +50,8 @@ struct DecodedCommit {
 };
 
 // The stream of a commit's blocks (without their headers) as operations; an Error names the field
-// that cannot be.
-Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> stream);
+// that cannot be. Data lie behind the first `fixed_blocks` blocks.
+Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> stream,
+                                    std::uint64_t fixed_blocks);
 
 }  // namespace coppice

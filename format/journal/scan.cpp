@@ -75,7 +75,7 @@ private:
             stream.insert(stream.end(), body.begin(), body.end());
             chain = fits ? found->checksum.get() : chain;
         }
-        auto decoded = decode_commit(position_.commit, stream);
+        auto decoded = decode_commit(position_.commit, stream, start_.fixed_blocks);
         if (!decoded) {
             return pass_on(decoded);
         }

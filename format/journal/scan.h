@@ -22,6 +22,7 @@ struct Scan {
 struct ScanStart {
     std::uint64_t start_block = 0;
     std::uint64_t blocks = 0;
+    std::uint64_t fixed_blocks = 0;  // of the image
     std::uint64_t image_seed = 0;
     Generation generation;  // of the superblock
     JournalPosition position;

@@ -34,7 +34,8 @@ inline constexpr std::uint64_t kMaxJournalBlocks = 16384;  // 64 MiB
 inline constexpr std::uint64_t kGroupBlocks = 8192;        // 32 MiB
 inline constexpr std::uint64_t kMaxBlock = (1ULL << 48) - 1;
 inline constexpr std::uint64_t kMaxVolumeBytes = 1ULL << 56;
-inline constexpr std::uint64_t kMaxVolumeBlocks = kMaxVolumeBytes / kBlockBytes;
+// No map reaches further: a volume, and the VM state behind its end.
+inline constexpr std::uint64_t kMapEnd = kMaxVolumeBytes / kBlockBytes * 2;
 inline constexpr std::size_t kNameBytes = 128;  // UTF-8, padded with zeroes, at most 127 used
 
 // A commit takes at most this fraction of the ring, so that several are always in it.

@@ -114,7 +114,7 @@ std::string validate_map_leaf(const Node& node)
         const bool possible =
             item.kind >= static_cast<std::uint8_t>(layout::MapKind::data) &&
             item.kind <= static_cast<std::uint8_t>(layout::MapKind::range_reference) &&
-            item.length > 0 && item.lba >= free_from && item.lba < layout::kMaxVolumeBlocks &&
+            item.length > 0 && item.lba >= free_from && item.lba < layout::kMapEnd &&
             (item.kind != static_cast<std::uint8_t>(layout::MapKind::data) ||
              item.block + item.length <= layout::kMaxBlock);
         if (!possible) {

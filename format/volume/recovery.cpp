@@ -145,21 +145,20 @@ Status replay(State& state, Scan& scan)
 Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
 {
     COPPICE_ASSIGN(opened, find_superblock(disk));
-    OpenOptions effective = options;
-    if ((opened.read_only || disk.read_only()) && !options.read_only) {
+    if (!options.read_only) {
         if (disk.read_only()) {
             return fail(ErrorCode::read_only, "the host file cannot be written; open it read-only");
         }
-        return fail(ErrorCode::unknown_feature,
-                    "the image has features that this build can only read; open it read-only");
+        COPPICE_TRY(opened.writable);
     }
-    auto state = std::make_unique<State>(disk, effective, *opened.header, *opened.superblock);
+    auto state = std::make_unique<State>(disk, options, *opened.header, *opened.superblock);
     COPPICE_TRY(load_catalog(*state));
 
     const layout::Superblock& superblock = *opened.superblock;
     ScanStart start;
     start.start_block = state->header.journal_start;
     start.blocks = state->header.journal_blocks;
+    start.fixed_blocks = state->header.fixed_blocks;
     start.image_seed = state->cache.image_seed();
     start.generation = state->durable;
     start.position = {CommitNo(superblock.journal_commit), superblock.journal_position,

@@ -84,34 +84,71 @@ Result<std::unique_ptr<Record>> read_record(Disk& disk, std::uint64_t block)
     return record;
 }
 
-// Refuses what this build cannot read; says whether it may write.
-Result<bool> check_features(const layout::ImageHeader& header)
+// Refuses what this build cannot read. Both header and superblock are asked: each repeats the
+// other, and a build that does not know a feature cannot say which of the two to believe.
+template <typename Record>
+Status check_readable(const Record& record)
 {
-    if (header.major_version != layout::kMajorVersion) {
+    if (record.major_version != layout::kMajorVersion) {
         return fail(ErrorCode::unsupported_version,
-                    fmt::format("the image has format version {}.{}; this build reads {}.x",
-                                header.major_version.get(), header.minor_version.get(),
-                                layout::kMajorVersion));
+                    fmt::format("the image has format version {}.{}, and this build knows {}.{}; "
+                                "open it with the build that wrote it",
+                                record.major_version.get(), record.minor_version.get(),
+                                layout::kMajorVersion, layout::kMinorVersion));
     }
-    const std::uint64_t unknown = header.incompatible & ~layout::kKnownIncompatible;
+    const std::uint64_t unknown = record.incompatible & ~layout::kKnownIncompatible;
     if (unknown != 0) {
         return fail(ErrorCode::unknown_feature,
                     fmt::format("the image uses incompatible features {:#x} that this build does "
-                                "not know; open it with a newer build",
+                                "not know; open it with the build that wrote it",
                                 unknown));
     }
-    const std::uint64_t unknown_writes =
-        header.read_only_compatible & ~layout::kKnownReadOnlyCompatible;
-    return unknown_writes != 0 || header.oldest_minor_writer > layout::kMinorVersion;
+    return {};
 }
 
-// The newest valid superblock at these places; none if no one is valid.
-Result<Superblock> newest(Disk& disk, const std::vector<std::uint64_t>& places)
+// Why this build may only read the image.
+Status check_writable(const layout::ImageHeader& header, const layout::Superblock& superblock)
+{
+    const std::uint64_t unknown = (header.read_only_compatible | superblock.read_only_compatible) &
+                                  ~layout::kKnownReadOnlyCompatible;
+    if (unknown != 0) {
+        return fail(ErrorCode::unknown_feature,
+                    fmt::format("the image uses features {:#x} that this build can only read; open "
+                                "it read-only, or with the build that wrote it",
+                                unknown));
+    }
+    if (header.oldest_minor_writer > layout::kMinorVersion) {
+        return fail(ErrorCode::unsupported_version,
+                    fmt::format("only format version {0}.{1} and later may write the image, and "
+                                "this build writes {0}.{2}; open it read-only, or with the build "
+                                "that wrote it",
+                                layout::kMajorVersion, header.oldest_minor_writer.get(),
+                                layout::kMinorVersion));
+    }
+    return {};
+}
+
+// Where a superblock can stand: its block, and the slot that its generation must have.
+struct Place {
+    std::uint64_t block = 0;
+    std::uint64_t slot = 0;
+};
+
+std::vector<Place> slots_at(std::uint64_t start) { return {{start, 0}, {start + 1, 1}}; }
+
+// The newest valid superblock at these places; none if no one is valid. One of another image, or in
+// the other slot, is what an earlier use of the file left, or a misplaced write: not valid here.
+Result<Superblock> newest(Disk& disk, const std::vector<Place>& places,
+                          const layout::ImageHeader* of)
 {
     Superblock best;
-    for (std::uint64_t place : places) {
-        COPPICE_ASSIGN(superblock, read_record<layout::Superblock>(disk, place));
-        if (superblock_valid(*superblock) && (!best || superblock->generation > best->generation)) {
+    for (const Place& place : places) {
+        COPPICE_ASSIGN(superblock, read_record<layout::Superblock>(disk, place.block));
+        const bool in_place = superblock->generation % layout::kSuperblockSlots == place.slot ||
+                              !obeys(Rule::alternate_slots);
+        const bool valid = superblock_valid(*superblock) && in_place &&
+                           (of == nullptr || superblock->uuid == of->uuid);
+        if (valid && (!best || superblock->generation > best->generation)) {
             best = std::move(superblock);
         }
     }
@@ -121,7 +158,7 @@ Result<Superblock> newest(Disk& disk, const std::vector<std::uint64_t>& places)
 // The header is damaged: is there a superblock that can restore it?
 Result<Header> restored_header(Disk& disk)
 {
-    COPPICE_ASSIGN(found, newest(disk, {layout::kSuperblockNear, layout::kSuperblockNear + 1}));
+    COPPICE_ASSIGN(found, newest(disk, slots_at(layout::kSuperblockNear), nullptr));
     if (!found) {
         return fail(ErrorCode::bad_header,
                     "the image header (block 0) is damaged, and so are the superblocks behind it");
@@ -132,7 +169,7 @@ Result<Header> restored_header(Disk& disk)
 // Do superblock and header belong together, and is what the superblock says possible?
 bool fits(const layout::Superblock& superblock, const layout::ImageHeader& header)
 {
-    return superblock.uuid == header.uuid && superblock.fixed_blocks == header.fixed_blocks &&
+    return superblock.fixed_blocks == header.fixed_blocks &&
            superblock.image_blocks % layout::kGroupBlocks == 0 &&
            superblock.image_blocks >= header.fixed_blocks &&
            superblock.image_blocks <= layout::kMaxBlock &&
@@ -197,18 +234,19 @@ Result<Opened> find_superblock(Disk& disk)
         }
         opened.header = std::move(*restored);
     }
-    COPPICE_ASSIGN(read_only, check_features(*opened.header));
-    opened.read_only = read_only;
+    COPPICE_TRY(check_readable(*opened.header));
     if (!geometry_possible(*opened.header)) {
         return fail(ErrorCode::bad_header, "the image header describes an impossible layout");
     }
-    const std::uint64_t near = opened.header->superblock_near;
-    const std::uint64_t far = opened.header->superblock_far;
-    COPPICE_ASSIGN(found, newest(disk, {near, near + 1, far, far + 1}));
+    std::vector<Place> places = slots_at(opened.header->superblock_near);
+    const std::vector<Place> far = slots_at(opened.header->superblock_far);
+    places.insert(places.end(), far.begin(), far.end());
+    COPPICE_ASSIGN(found, newest(disk, places, opened.header.get()));
     if (!found) {
         return fail(ErrorCode::bad_superblock,
                     "none of the four superblocks is valid; the image cannot be opened");
     }
+    COPPICE_TRY(check_readable(*found));
     if (!fits(*found, *opened.header)) {
         return fail(ErrorCode::bad_superblock, "the superblock does not belong to this image");
     }
@@ -217,6 +255,7 @@ Result<Opened> find_superblock(Disk& disk)
                     fmt::format("the file has {} bytes, but the image has {}; it was cut off", size,
                                 found->image_blocks * kBlockBytes));
     }
+    opened.writable = check_writable(*opened.header, *found);
     opened.superblock = std::move(found);
     return opened;
 }

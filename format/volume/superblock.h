@@ -28,7 +28,7 @@ Status write_superblock(Disk& disk, layout::Superblock& superblock);
 struct Opened {
     std::unique_ptr<layout::ImageHeader> header;
     std::unique_ptr<layout::Superblock> superblock;
-    bool read_only = false;  // by its features
+    Status writable;  // else why this build may only read it
 };
 
 // Reads and checks the header, or restores it in memory from a superblock; finds the newest valid

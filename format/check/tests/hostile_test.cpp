@@ -7,7 +7,6 @@
 #include <random>
 
 #include "coppice-catch.h"
-#include "format/base/checksum.h"
 #include "format/check/tests/image_builder.h"
 
 using namespace coppice;
@@ -15,43 +14,6 @@ using namespace coppice::layout;
 using coppice::test::ExampleImage;
 
 namespace {
-
-// Computes the checksums of all metadata blocks anew, leaves first, and puts them into whatever
-// names the old ones. Nodes of the example stand behind what they point to.
-void seal(ExampleImage& image)
-{
-    const std::uint64_t far = image.superblock.superblock_far;
-    std::vector<std::uint64_t> blocks;
-    for (std::uint64_t block = test::kFixedBlocks; block < image.next_node; ++block) {
-        blocks.push_back(block);
-    }
-    for (const std::uint64_t block : {std::uint64_t{1}, std::uint64_t{2}, far, far + 1}) {
-        blocks.push_back(block);
-    }
-    std::vector<test::Bytes> contents;
-    for (const std::uint64_t block : blocks) {
-        contents.push_back(image.read(block));
-    }
-    std::uint64_t seed = 0;
-    for (std::size_t i = 0; i < 8; ++i) {
-        seed |= std::uint64_t{image.header.uuid[i]} << (8 * i);
-    }
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-        const test::Bytes old(contents[i].begin(), contents[i].begin() + 8);
-        const test::Bytes sealed = test::bytes_of(Le64(metadata_checksum(contents[i], seed)));
-        std::copy(sealed.begin(), sealed.end(), contents[i].begin());
-        for (std::size_t later = i + 1; later < blocks.size(); ++later) {
-            auto place =
-                std::search(contents[later].begin(), contents[later].end(), old.begin(), old.end());
-            if (place != contents[later].end()) {
-                std::copy(sealed.begin(), sealed.end(), place);
-            }
-        }
-    }
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-        image.write(blocks[i], contents[i]);
-    }
-}
 
 constexpr std::array<std::uint64_t, 8> kInteresting = {
     0, 1, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1ULL << 48, ~std::uint64_t{0}};
@@ -90,7 +52,7 @@ TEST_CASE("anything may stand in a node or superblock")
             }
             image.write(block, bytes);
         }
-        seal(image);
+        seal_again(image);
         const auto result = image.try_check();
         noticed += !result || !result->clean() ? 1U : 0U;
     }

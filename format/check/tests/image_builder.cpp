@@ -438,4 +438,51 @@ void ExampleImage::finish()
     ImageBuilder::finish();
 }
 
+void seal_again(ExampleImage& image)
+{
+    const std::uint64_t far = image.superblock.superblock_far;
+    // Nodes stand behind what they point to, journal blocks behind what they continue.
+    std::vector<std::uint64_t> blocks;
+    for (std::uint64_t block = kFixedBlocks; block < image.next_node; ++block) {
+        blocks.push_back(block);
+    }
+    for (const std::uint64_t block : {std::uint64_t{1}, std::uint64_t{2}, far, far + 1}) {
+        blocks.push_back(block);
+    }
+    for (std::uint64_t i = 0; i < image.journal_blocks_used(); ++i) {
+        blocks.push_back(kJournalStart + i);
+    }
+    std::vector<Bytes> contents;
+    for (const std::uint64_t block : blocks) {
+        contents.push_back(image.read(block));
+    }
+    std::uint64_t seed = 0;
+    for (std::size_t i = 0; i < 8; ++i) {
+        seed |= std::uint64_t{image.header.uuid[i]} << (8 * i);
+    }
+    const auto word = [](Bytes& bytes, std::size_t index) { return bytes.data() + index * 8; };
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        std::uint64_t old = 0;
+        std::memcpy(&old, word(contents[i], 0), 8);
+        const Le64 sealed(metadata_checksum(contents[i], seed));
+        std::memcpy(word(contents[i], 0), static_cast<const void*>(&sealed), 8);
+        // What never had a checksum is named by nothing: zeroes are everywhere.
+        for (std::size_t later = i + 1; old != 0 && later < blocks.size(); ++later) {
+            for (std::size_t at = 0; at < kBlockBytes / 8; ++at) {  // all fields stand on 8 bytes
+                if (std::memcmp(word(contents[later], at), &old, 8) == 0) {
+                    std::memcpy(word(contents[later], at), static_cast<const void*>(&sealed), 8);
+                    break;
+                }
+            }
+        }
+    }
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        image.write(blocks[i], contents[i]);
+    }
+    Bytes header = image.read(0);
+    const Bytes sealed = bytes_of(Le64(metadata_checksum(std::span(header).subspan(8), 0)));
+    std::copy(sealed.begin(), sealed.end(), header.begin() + 8);
+    image.write(0, header);
+}
+
 }  // namespace coppice::test

@@ -72,6 +72,7 @@ public:
                 std::uint64_t synced, std::uint64_t generation = 2);
     static layout::OperationRecord write_operation(std::uint32_t volume, std::uint64_t sequence,
                                                    std::uint64_t lba, std::uint64_t block);
+    std::uint64_t journal_blocks_used() const { return ring_position_; }
     // One block of data outside the trees, and its checksum.
     std::uint32_t journal_data(std::uint64_t block);
 
@@ -124,5 +125,9 @@ struct ExampleImage : ImageBuilder {
     layout::VersionRecord snapshot_version{}, main_version{}, copy_version{};
     layout::VolumeRecord main_record{}, snapshot_record{}, copy_record{};
 };
+
+// Computes the checksums of header, superblocks, nodes and journal blocks anew and puts them into
+// whatever names the old ones, so that damage gets behind them.
+void seal_again(ExampleImage& image);
 
 }  // namespace coppice::test
