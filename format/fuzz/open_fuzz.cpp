@@ -1,7 +1,7 @@
-// Any bytes in a small valid image: the checker and the store must both end, with one clear error or
-// without, and agree: what the checker calls clean the store opens, reads and writes, and then it is
-// clean still. The input is a list of edits at places that are in use; with the first byte odd, all
-// checksums are made right again, so that the damage gets behind them.
+// Any bytes in a small valid image: the checker and the store must both end, with one clear error
+// or without, and agree: what the checker calls clean the store opens, reads and writes, and then
+// it is clean still. The input is a list of edits at places that are in use; with the first byte
+// odd, all checksums are made right again, so that the damage gets behind them.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -54,8 +54,8 @@ struct Base : ExampleImage {
             many.push_back(write_one(24 + i, 600 + i, 9010 + i));
         }
         commit(many, {}, 1);
-        places = {0, layout::kSuperblockNear, layout::kSuperblockNear + 1, superblock.superblock_far,
-                  superblock.superblock_far + 1};
+        places = {0, layout::kSuperblockNear, layout::kSuperblockNear + 1,
+                  superblock.superblock_far, superblock.superblock_far + 1};
         for (std::uint64_t block = 0; block < 5; ++block) {
             places.push_back(layout::kJournalStart + block);
         }

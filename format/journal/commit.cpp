@@ -152,6 +152,7 @@ Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> 
     result.operations.resize(header.operations);
     const auto payload = stream.subspan(records_end, header.payload_bytes);
     Sequence last;
+    std::uint64_t payload_used = 0;
     for (std::uint64_t i = 0; i < header.operations; ++i) {
         JournalOperation& operation = result.operations[i];
         auto& record = operation.record;
@@ -165,9 +166,11 @@ Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> 
             operation.sequence().value > header.last_sequence) {
             return wrong(fmt::format("is damaged: operation {} is out of order", i));
         }
-        if (begin + record.payload_bytes > payload.size()) {
+        // Payloads follow each other: each byte belongs to one operation.
+        if (begin < payload_used || begin + record.payload_bytes > payload.size()) {
             return wrong(fmt::format("is damaged: operation {} has its payload elsewhere", i));
         }
+        payload_used = begin + record.payload_bytes;
         if (operation.continues() && i + 1 == header.operations) {
             return wrong("is damaged: the rest of its last command is missing");
         }

@@ -20,8 +20,11 @@ struct Field {
     std::size_t bytes;
 };
 
-#define FIELD(record, name) \
-    if (field == #name) return Field{offsetof(record, name), sizeof(record::name)}
+#define FIELD(record, name)                              \
+    if (field == #name) return Field                     \
+        {                                                \
+            offsetof(record, name), sizeof(record::name) \
+        }
 
 Field field_of_header(const std::string& field)
 {
