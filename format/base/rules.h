@@ -25,6 +25,7 @@ enum class Rule : std::uint8_t {
     chained_blocks,             // replay takes only journal blocks that continue the chain
     close_recovery,             // what recovery dropped is made void before anything new
     skip_contained,             // replay skips what the superblock already contains
+    replay_in_order,            // replay applies operations in the order in which they took effect
     order_in_domain,            // operations of a domain are committed in their order
     joined_domains,             // domains that build on each other are committed together
     atomic_commands,            // the parts of one command are in one commit
@@ -37,7 +38,7 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 19> kRuleNames = {{
+inline constexpr std::array<RuleName, 20> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
@@ -52,6 +53,7 @@ inline constexpr std::array<RuleName, 19> kRuleNames = {{
     {Rule::chained_blocks, "chained_blocks"},
     {Rule::close_recovery, "close_recovery"},
     {Rule::skip_contained, "skip_contained"},
+    {Rule::replay_in_order, "replay_in_order"},
     {Rule::order_in_domain, "order_in_domain"},
     {Rule::joined_domains, "joined_domains"},
     {Rule::atomic_commands, "atomic_commands"},

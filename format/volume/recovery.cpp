@@ -121,6 +121,10 @@ Status replay(State& state, Scan& scan)
             }
         }
     }
+    // Then the commands in the order in which they took effect. Domains may have been committed in
+    // another; but births follow the sequence, and a node that seemed younger than the version that
+    // shares it would be changed under that.
+    std::vector<std::span<JournalOperation>> commands;
     for (ScannedCommit& scanned : scan.commits) {
         auto& operations = scanned.commit.operations;
         for (std::size_t begin = 0; begin < operations.size();) {
@@ -129,13 +133,20 @@ Status replay(State& state, Scan& scan)
                 ++end;
             }
             if (to_be_applied(state, operations[begin])) {
-                COPPICE_TRY(
-                    apply_command(state, effects, {operations.data() + begin, end - begin}));
-                state.replayed_operations += end - begin;
+                commands.emplace_back(operations.data() + begin, end - begin);
             }
             begin = end;
         }
         ++state.replayed_commits;
+    }
+    if (obeys(Rule::replay_in_order)) {
+        std::stable_sort(commands.begin(), commands.end(), [](const auto& a, const auto& b) {
+            return a.front().sequence() < b.front().sequence();
+        });
+    }
+    for (const std::span<JournalOperation> command : commands) {
+        COPPICE_TRY(apply_command(state, effects, command));
+        state.replayed_operations += command.size();
     }
     return {};
 }
