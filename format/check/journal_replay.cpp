@@ -94,7 +94,8 @@ void JournalReplay::run(bool apply_operations)
             return;
         }
         // Data that no sync is known to cover decide whether the commit counts at all.
-        if (place.commit > scan_.newest_synced() && !data_verify(commit)) {
+        synced_ = place.commit <= scan_.newest_synced();
+        if (!synced_ && !data_verify(commit)) {
             return;
         }
         ++report.journal_commits;
@@ -323,8 +324,9 @@ std::string JournalReplay::apply_write(const layout::OperationRecord& record, Vo
     if (record.lba + record.length > volume.size_blocks) {
         return fmt::format("it ends behind the volume's {} blocks", volume.size_blocks);
     }
-    // The file may have grown since the superblock: what lies behind its end then was free.
-    if (end > std::max(image_.image_blocks(), image_.file_blocks())) {
+    // The file may have grown since the superblock. A crash may have undone that, unless a sync
+    // followed: what lies behind its end reads as zeroes, and the data may have been that.
+    if (synced_ && end > std::max(image_.image_blocks(), image_.file_blocks())) {
         return fmt::format("its data end at block {}, behind the end of the file", end);
     }
     const auto used = space_.find(start);

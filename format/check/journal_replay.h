@@ -89,6 +89,7 @@ private:
     BlockUsers users_;
     std::uint64_t copied_ = 0;  // runs copied for snapshots and clones: bounds the memory
     bool stopped_ = false;
+    bool synced_ = false;  // a completed sync covers the commit at hand
 };
 
 }  // namespace coppice::checker

@@ -3,6 +3,7 @@
 // share no code for this, must both come to the verdict of the row.
 #include <algorithm>
 #include <cerrno>
+
 #include <fstream>
 #include <functional>
 #include <optional>
@@ -470,6 +471,22 @@ TEST_CASE("the checker comes to the verdict of each row")
     const std::vector<Row> rows = all_rows();
     for (std::size_t i = 0; i < rows.size(); ++i) {
         DYNAMIC_SECTION(i << " " << rows[i].name) { judge_by_checker(rows[i]); }
+    }
+}
+
+TEST_CASE("a copy that the host cannot read is as good as a damaged one")
+{
+    for (const std::uint64_t block :
+         {std::uint64_t{0}, kSuperblockNear, kSuperblockNear + 1, kFar}) {
+        Input image;
+        image.finish();
+        image.disk.set_fault_hook([block](const IoRequest& request) {
+            const bool hit = request.kind == IoRequest::Kind::read &&
+                             request.offset_bytes == block * kBlockBytes;
+            return hit ? EIO : 0;
+        });
+        INFO("block " << block);
+        expect_opened(open(image, true), Verdict{});
     }
 }
 

@@ -137,13 +137,20 @@ struct Place {
 std::vector<Place> slots_at(std::uint64_t start) { return {{start, 0}, {start + 1, 1}}; }
 
 // The newest valid superblock at these places; none if no one is valid. One of another image, or in
-// the other slot, is what an earlier use of the file left, or a misplaced write: not valid here.
+// the other slot, is what an earlier use of the file left, or a misplaced write: not valid here. A
+// copy that cannot be read is no worse than a damaged one, as long as another is there.
 Result<Superblock> newest(Disk& disk, const std::vector<Place>& places,
                           const layout::ImageHeader* of)
 {
     Superblock best;
+    Status unreadable;
     for (const Place& place : places) {
-        COPPICE_ASSIGN(superblock, read_record<layout::Superblock>(disk, place.block));
+        auto read = read_record<layout::Superblock>(disk, place.block);
+        if (!read) {
+            unreadable = pass_on(read);
+            continue;
+        }
+        Superblock superblock = std::move(*read);
         const bool in_place = superblock->generation % layout::kSuperblockSlots == place.slot ||
                               !obeys(Rule::alternate_slots);
         const bool valid = superblock_valid(*superblock) && in_place &&
@@ -151,6 +158,9 @@ Result<Superblock> newest(Disk& disk, const std::vector<Place>& places,
         if (valid && (!best || superblock->generation > best->generation)) {
             best = std::move(superblock);
         }
+    }
+    if (!best) {
+        COPPICE_TRY(std::move(unreadable));
     }
     return best;
 }
@@ -222,11 +232,16 @@ Result<Opened> find_superblock(Disk& disk)
         return fail(ErrorCode::not_an_image, "the file is empty, not a Coppice image");
     }
     Opened opened;
-    COPPICE_ASSIGN(header, read_record<layout::ImageHeader>(disk, 0));
-    opened.header = std::move(header);
+    auto header = read_record<layout::ImageHeader>(disk, 0);
+    Status unreadable;
+    if (!header) {
+        unreadable = pass_on(header);
+    }
+    opened.header = header ? std::move(*header) : std::make_unique<layout::ImageHeader>();
     if (opened.header->magic != layout::kMagic || !header_valid(*opened.header)) {
         auto restored = restored_header(disk);
         if (!restored) {
+            COPPICE_TRY(std::move(unreadable));
             if (opened.header->magic != layout::kMagic) {
                 return fail(ErrorCode::not_an_image, "the file is not a Coppice image");
             }
