@@ -150,14 +150,14 @@ void FiberTasks::sleep_until(std::uint64_t deadline_ns)
     }
 }
 
-void FiberTasks::wake(Task* handle)
+void FiberTasks::wake(Task* task)
 {
-    auto* task = reinterpret_cast<FiberTask*>(handle);
-    CHECK(task != nullptr);
-    switch (task->state) {
-    case FiberTask::State::suspended: make_runnable(task); break;
+    auto* fiber = reinterpret_cast<FiberTask*>(task);
+    CHECK(fiber != nullptr);
+    switch (fiber->state) {
+    case FiberTask::State::suspended: make_runnable(fiber); break;
     case FiberTask::State::runnable:
-    case FiberTask::State::running: task->woken = true; break;
+    case FiberTask::State::running: fiber->woken = true; break;
     case FiberTask::State::idle: CHECK(false && "woke a task that has ended"); break;
     }
 }

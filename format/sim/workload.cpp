@@ -93,7 +93,7 @@ void Workload::act(Action action)
     case Action::remove: do_remove(); break;
     case Action::resize: do_resize(); break;
     case Action::rename: do_rename(); break;
-    case Action::count_: CHECK(!"count_ is no action");
+    case Action::count_: CHECK(false && "count_ is no action");
     }
 }
 

@@ -126,7 +126,7 @@ public:
 
     // Makes room at `index` and copies an item there; removes items.
     void insert_item(unsigned index, const std::byte* item);
-    void remove_items(unsigned index, unsigned count);
+    void remove_items(unsigned index, unsigned removed);
 
     // Not on disk.
     bool dirty = false;
