@@ -488,6 +488,16 @@ TEST_CASE("a copy that the host cannot read is as good as a damaged one")
         INFO("block " << block);
         expect_opened(open(image, true), Verdict{});
     }
+    // Both copies of the newest: an older one must not pass for it.
+    Input image;
+    image.finish();
+    image.disk.set_fault_hook([](const IoRequest& request) {
+        const std::uint64_t block = request.offset_bytes / kBlockBytes;
+        return request.kind == IoRequest::Kind::read && (block == kSuperblockNear || block == kFar)
+                   ? EIO
+                   : 0;
+    });
+    expect_refused(open(image, true), ErrorCode::io);
 }
 
 TEST_CASE("what is applied can be read, what is void cannot")

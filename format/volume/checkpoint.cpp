@@ -96,6 +96,9 @@ Checkpoint::Frozen Checkpoint::freeze()
 
 Status Checkpoint::run()
 {
+    if (!needed()) {
+        return {};  // an image that nothing changed is not written
+    }
     COPPICE_TRY(begin_writing_());  // waits for the committer, who may wait for our turn
     LockGuard turn(turn_);
     if (!needed()) {

@@ -68,6 +68,10 @@ std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t 
     leaves = 0;
     std::vector<MapRun> runs;
     auto missing = collect(root, lba, length, runs, &leaves);
+    if (!missing && lba.value > 0) {
+        // `put` looks at the item before, which may be in the leaf to the left of those touched.
+        missing = Cursor(tree_.cache(), tree_.shape(), root).seek(Key(lba.value - 1));
+    }
     if (!missing) {
         missing =
             tree_.prepare(root, Key(lba.value > 0 ? lba.value - 1 : 0), Key(lba.value + length));

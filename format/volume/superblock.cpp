@@ -1,6 +1,7 @@
 #include "format/volume/superblock.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fmt/format.h>
 #include <optional>
@@ -138,16 +139,18 @@ std::vector<Place> slots_at(std::uint64_t start) { return {{start, 0}, {start + 
 
 // The newest valid superblock at these places; none if no one is valid. One of another image, or in
 // the other slot, is what an earlier use of the file left, or a misplaced write: not valid here. A
-// copy that cannot be read is no worse than a damaged one, as long as another is there.
+// copy that the host cannot read does no harm as long as the other one of its slot is valid; else
+// nobody knows how new it was.
 Result<Superblock> newest(Disk& disk, const std::vector<Place>& places,
                           const layout::ImageHeader* of)
 {
     Superblock best;
-    Status unreadable;
+    std::array<bool, layout::kSuperblockSlots> known{};
+    std::array<Status, layout::kSuperblockSlots> unreadable;
     for (const Place& place : places) {
         auto read = read_record<layout::Superblock>(disk, place.block);
         if (!read) {
-            unreadable = pass_on(read);
+            unreadable[place.slot] = pass_on(read);
             continue;
         }
         Superblock superblock = std::move(*read);
@@ -155,12 +158,16 @@ Result<Superblock> newest(Disk& disk, const std::vector<Place>& places,
                               !obeys(Rule::alternate_slots);
         const bool valid = superblock_valid(*superblock) && in_place &&
                            (of == nullptr || superblock->uuid == of->uuid);
+        known[place.slot] = known[place.slot] || valid;
         if (valid && (!best || superblock->generation > best->generation)) {
             best = std::move(superblock);
         }
     }
-    if (!best) {
-        COPPICE_TRY(std::move(unreadable));
+    for (std::size_t slot = 0; slot < known.size(); ++slot) {
+        const bool needed = of != nullptr || !best;  // for the identity alone any one will do
+        if (needed && !known[slot]) {
+            COPPICE_TRY(std::move(unreadable[slot]));
+        }
     }
     return best;
 }
