@@ -1,6 +1,6 @@
 # Libraries of the distribution, as targets. Link the one you use:
 #   fmt::fmt   CLI11::CLI11   nlohmann_json::nlohmann_json   Boost::context   tl::expected
-#   coppice::isal   coppice::xxhash   coppice::uring   coppice::nvme   benchmark::benchmark
+#   coppice::isal   coppice::xxhash   coppice::uring   coppice::nvme
 #   Threads::Threads
 if(POLICY CMP0167)
     cmake_policy(SET CMP0167 NEW)  # Boost's own package file, not CMake's old search for it
@@ -12,7 +12,6 @@ find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(tl-expected REQUIRED)
 find_package(Boost REQUIRED COMPONENTS context)
-find_package(benchmark REQUIRED)
 
 foreach(library IN ITEMS "isal libisal" "xxhash libxxhash" "uring liburing" "nvme libnvme")
     separate_arguments(library)

@@ -67,6 +67,7 @@ public:
     virtual Status rollback(VolumeId volume, VolumeId snapshot) = 0;
     // One state of everything durable, nothing to replay, removals done.
     virtual Status checkpoint() = 0;
+    virtual Status set_flush_mode(VolumeId volume, FlushMode mode) = 0;
 };
 
 }  // namespace coppice::nvme

@@ -247,5 +247,6 @@ Result<VolumeId> BlockBackend::snapshot(VolumeId, const std::string&) { return n
 Result<VolumeId> BlockBackend::clone(VolumeId, const std::string&) { return not_here(); }
 Status BlockBackend::rollback(VolumeId, VolumeId) { return not_here(); }
 Status BlockBackend::checkpoint() { return not_here(); }
+Status BlockBackend::set_flush_mode(VolumeId, FlushMode) { return not_here(); }
 
 }  // namespace coppice::nvme

@@ -69,6 +69,7 @@ public:
     Result<VolumeId> clone(VolumeId snapshot, const std::string& name) override;
     Status rollback(VolumeId volume, VolumeId snapshot) override;
     Status checkpoint() override;
+    Status set_flush_mode(VolumeId volume, FlushMode mode) override;
 
 private:
     class Steps;

@@ -198,6 +198,7 @@ private:
     void run(Request& request, const CloneCommand& command);
     void run(Request& request, const RollbackCommand& command);
     void run(Request& request, const CheckpointCommand& command);
+    void run(Request& request, const SetFlushModeCommand& command);
     bool may_change(const Namespace& entry) const;
     Checked<Namespace*> allocated_namespace(std::uint32_t nsid);
     Checked<std::string> read_name(Request& request);

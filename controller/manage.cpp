@@ -415,4 +415,28 @@ void Controller::run(Request& request, const CheckpointCommand&)
     });
 }
 
+void Controller::run(Request& request, const SetFlushModeCommand& command)
+{
+    const auto entry = allocated_namespace(request.entry.nsid);
+    if (!entry) {
+        complete(request, entry.error());
+        return;
+    }
+    if ((*entry)->info.write_protected) {
+        complete(request, StatusCode::namespace_write_protected);
+        return;
+    }
+    if (!(*entry)->attached && !may_change(**entry)) {
+        complete(request, StatusCode::operation_denied);
+        return;
+    }
+    const FlushMode mode = command.ordered ? FlushMode::ordered : FlushMode::durable;
+    manage(request, [this, nsid = request.entry.nsid.get(), mode]() -> Managed {
+        if (auto done = backend_->set_flush_mode(VolumeId(nsid), mode); !done) {
+            return {managed_status(done.error()), 0};
+        }
+        return {};
+    });
+}
+
 }  // namespace coppice::nvme

@@ -103,6 +103,14 @@ Checked<AdminCommand> parse_checkpoint(const SubmissionEntry& entry)
     return CheckpointCommand{};
 }
 
+Checked<AdminCommand> parse_set_flush_mode(const SubmissionEntry& entry)
+{
+    if (entry.cdw10 > 1) {
+        return refuse(StatusCode::invalid_field);
+    }
+    return SetFlushModeCommand{entry.cdw10 == 1};
+}
+
 Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
 {
     switch (static_cast<AdminOpcode>(entry.opcode)) {
@@ -114,6 +122,7 @@ Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
     case AdminOpcode::clone: return CloneCommand{};
     case AdminOpcode::rollback: return RollbackCommand{entry.cdw10, rollback_force(entry.cdw11)};
     case AdminOpcode::checkpoint: return parse_checkpoint(entry);
+    case AdminOpcode::set_flush_mode: return parse_set_flush_mode(entry);
     default:  // the opcode is a byte of the guest's, not a state of ours
         return refuse(StatusCode::invalid_opcode);
     }

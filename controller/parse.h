@@ -121,12 +121,14 @@ struct RollbackCommand {
     bool force = false;
 };
 struct CheckpointCommand {};
-using AdminCommand =
-    std::variant<DeleteSqCommand, DeleteCqCommand, CreateCqCommand, CreateSqCommand, LogCommand,
-                 IdentifyCommand, AbortCommand, SetFeatureCommand, GetFeatureCommand,
-                 AsyncEventCommand, NamespaceCreateCommand, NamespaceDeleteCommand,
-                 NamespaceAttachCommand, SnapshotCreateCommand, SnapshotListCommand,
-                 SnapshotDeleteCommand, CloneCommand, RollbackCommand, CheckpointCommand>;
+struct SetFlushModeCommand {
+    bool ordered = false;
+};
+using AdminCommand = std::variant<
+    DeleteSqCommand, DeleteCqCommand, CreateCqCommand, CreateSqCommand, LogCommand, IdentifyCommand,
+    AbortCommand, SetFeatureCommand, GetFeatureCommand, AsyncEventCommand, NamespaceCreateCommand,
+    NamespaceDeleteCommand, NamespaceAttachCommand, SnapshotCreateCommand, SnapshotListCommand,
+    SnapshotDeleteCommand, CloneCommand, RollbackCommand, CheckpointCommand, SetFlushModeCommand>;
 
 // `management`: the guest may manage namespaces at all; else those opcodes do not exist.
 Checked<AdminCommand> parse_admin(const SubmissionEntry& entry, bool management);

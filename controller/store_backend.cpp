@@ -76,4 +76,9 @@ Status StoreBackend::checkpoint()
     return store_.settle();
 }
 
+Status StoreBackend::set_flush_mode(VolumeId volume, FlushMode mode)
+{
+    return store_.set_flush_mode(volume, mode);
+}
+
 }  // namespace coppice::nvme

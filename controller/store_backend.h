@@ -23,6 +23,7 @@ public:
     Result<VolumeId> clone(VolumeId snapshot, const std::string& name) override;
     Status rollback(VolumeId volume, VolumeId snapshot) override;
     Status checkpoint() override;
+    Status set_flush_mode(VolumeId volume, FlushMode mode) override;
 
 private:
     Store& store_;

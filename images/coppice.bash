@@ -39,12 +39,13 @@ _coppice()
     case $previous in
     --volume) mapfile -t COMPREPLY < <(compgen -W "$(_coppice_names false)" -- "$current"); return ;;
     --snapshot) mapfile -t COMPREPLY < <(compgen -W "$(_coppice_names true)" -- "$current"); return ;;
+    --flush) mapfile -t COMPREPLY < <(compgen -W "durable ordered" -- "$current"); return ;;
     --lba) mapfile -t COMPREPLY < <(compgen -W "512 4096" -- "$current"); return ;;
     --journal) mapfile -t COMPREPLY < <(compgen -W "4M 16M 64M" -- "$current"); return ;;
     --name | --max-findings) return ;;
     esac
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "create info snapshot clone delete check map dump --help
+        mapfile -t COMPREPLY < <(compgen -W "create info snapshot clone delete set check map dump --help
             --version" -- "$current")
         return
     fi
@@ -64,7 +65,8 @@ _coppice()
         fi
         options="--json --force-share --help"
         [[ $part == journal ]] && options+=" --all" ;;
-    create) options="--lba --name --journal --force --json --help" ;;
+    set) options="--flush --volume --json --help" ;;
+    create) options="--lba --flush --name --journal --force --json --help" ;;
     info) options="--json --force-share --help" ;;
     clone) options="--volume --json --help" ;;
     delete) options="--json --help" ;;

@@ -88,6 +88,7 @@ int run_create(const CreateCommand& command)
         options.volume_bytes = *size;
         options.volume_name = command.name;
         options.lba_shift = command.lba_bytes == 512 ? 9 : 12;
+        options.flush = flush_mode_of(command.flush).value_or(FlushMode::durable);
         options.journal_bytes = journal;
         if (auto status = Store::create(**disk, options); !status) {
             code = report_error(command.path, status.error());
@@ -102,7 +103,8 @@ int run_create(const CreateCommand& command)
                         {"uuid", to_string(options.uuid)},
                         {"volume", command.name},
                         {"size_bytes", *size},
-                        {"lba_bytes", command.lba_bytes}});
+                        {"lba_bytes", command.lba_bytes},
+                        {"flush", command.flush}});
         } else {
             fmt::print("{}: volume '{}' of {}, {}-byte LBAs\n", command.path, command.name,
                        size_text(*size), command.lba_bytes);

@@ -30,6 +30,7 @@ Json volume_json(const VolumeInfo& volume)
             {"parent", volume.parent.value},
             {"size_bytes", volume.size_bytes},
             {"lba_bytes", std::uint64_t{1} << volume.lba_shift},
+            {"flush", flush_mode_name(volume.flush)},
             {"mapped_bytes", volume.mapped_bytes},
             {"created_unix_ns", volume.created_unix_ns},
             {"created_sequence", volume.created.value},
@@ -98,6 +99,9 @@ void print_info(const std::string& path, const ImageInfo& info, std::uint64_t ho
         std::string what = parent_text(volumes, volume);
         if (volume.read_only && !volume.snapshot) {
             what += what.empty() ? "read-only" : ", read-only";
+        }
+        if (volume.flush == FlushMode::ordered) {
+            what += what.empty() ? "flush ordered" : ", flush ordered";
         }
         if (volume.guest_made) {
             what += what.empty() ? "made by a guest" : ", made by a guest";

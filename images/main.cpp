@@ -26,6 +26,7 @@ struct Commands {
     CreateCommand create;
     ImageOptions info;
     NameCommand name;
+    SetCommand set;
     CheckCommand check;
     MapCommand map;
     DumpCommand dump;
@@ -51,6 +52,17 @@ void add_volume(CLI::App* app, std::string& volume)
         ->type_name("NAME");
 }
 
+CLI::Option* add_flush(CLI::Option* option)
+{
+    return option
+        ->check(CLI::Validator(
+            [](const std::string& text) {
+                return coppice::flush_mode_of(text) ? "" : "a flush is durable or ordered";
+            },
+            ""))
+        ->type_name("durable|ordered");
+}
+
 void add_create(CLI::App& app, Commands& commands)
 {
     CLI::App* create = app.add_subcommand("create", "make an image with one volume");
@@ -65,6 +77,10 @@ void add_create(CLI::App& app, Commands& commands)
             },
             ""))
         ->type_name("512|4096")
+        ->capture_default_str();
+    add_flush(create->add_option("--flush", commands.create.flush,
+                                 "what a guest's flush does: durable, or ordered (returns at once; "
+                                 "after a crash the volume holds an earlier state)"))
         ->capture_default_str();
     create->add_option("--name", commands.create.name, "name of the volume")
         ->type_name("NAME")
@@ -140,6 +156,17 @@ void add_clone_and_delete(CLI::App& app, Commands& commands)
     CLI::App* remove = add_named(&app, commands, "delete", "delete a volume that has no snapshots",
                                  "VOLUME", run_delete);
     remove->footer("Example:\n  coppice delete disk.coppice experiment\n");
+}
+
+void add_set(CLI::App& app, Commands& commands)
+{
+    CLI::App* set = app.add_subcommand("set", "change a property of a volume");
+    set->footer("Example:\n  coppice set --flush ordered disk.coppice\n");
+    add_image(set, commands.set);
+    add_volume(set, commands.set.volume);
+    add_flush(set->add_option("--flush", commands.set.flush, "what a guest's flush does"))
+        ->required();
+    set->callback([&commands] { commands.run = [&commands] { return run_set(commands.set); }; });
 }
 
 void add_check(CLI::App& app, Commands& commands)
@@ -225,6 +252,7 @@ int main(int argc, char** argv)
     add_info(app, commands);
     add_snapshot(app, commands);
     add_clone_and_delete(app, commands);
+    add_set(app, commands);
     add_check(app, commands);
     add_map(app, commands);
     add_dump(app, commands);

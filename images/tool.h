@@ -43,6 +43,7 @@ struct CreateCommand : ImageOptions {
     std::string size;
     unsigned lba_bytes = 4096;
     std::string name = "main";
+    std::string flush = "durable";
     std::string journal;  // empty: scaled to the size
     bool force = false;
 };
@@ -51,6 +52,11 @@ struct NameCommand : ImageOptions {
     std::string name;    // of a snapshot, or of the volume to delete
     std::string volume;  // empty: the only one, or "main"
     std::string target;  // clone: name of the new volume
+};
+
+struct SetCommand : ImageOptions {
+    std::string volume;
+    std::string flush;
 };
 
 struct CheckCommand : ImageOptions {
@@ -78,6 +84,7 @@ int run_snapshot_delete(const NameCommand& command);
 int run_snapshot_rollback(const NameCommand& command);
 int run_clone(const NameCommand& command);
 int run_delete(const NameCommand& command);
+int run_set(const SetCommand& command);
 int run_check(const CheckCommand& command);
 int run_map(const MapCommand& command);
 int run_dump_header(const DumpCommand& command);

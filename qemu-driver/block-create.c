@@ -2,6 +2,7 @@
  *
  *   size=BYTES              of the volume
  *   lba_size=512|4096       what a guest on coppice-nvme sees as a block; default 4096
+ *   flush=durable|ordered   what a flush does (format/volume/store.h); default durable
  *   volume=NAME             its name; default "main"
  *   journal_size=BYTES      default: by the size of the volume, 4 to 64 MiB
  *   preallocation=off       nothing else, as data never stay in their places */
@@ -10,6 +11,7 @@
 #include "qapi/qapi-types-block-core.h"
 
 #define OPTION_LBA_SIZE "lba_size"
+#define OPTION_FLUSH "flush"
 #define OPTION_VOLUME "volume"
 #define OPTION_JOURNAL_SIZE "journal_size"
 
@@ -41,6 +43,14 @@ QemuOptsList coppice_bdrv_create_options = {
                 .help = "Bytes of the journal (default: by the size of the disk)",
             },
             {
+                .name = OPTION_FLUSH,
+                .type = QEMU_OPT_STRING,
+                .help =
+                    "What a flush does: durable, or ordered (returns at once; after a crash the "
+                    "disk holds an earlier state)",
+                .def_value_str = "durable",
+            },
+            {
                 .name = BLOCK_OPT_PREALLOC,
                 .type = QEMU_OPT_STRING,
                 .help = "Preallocation mode (allowed values: off)",
@@ -57,6 +67,7 @@ typedef struct Wanted {
 /* Takes our options out of `options`; what stays is the file's. */
 static bool take_options(QemuOpts* options, Wanted* wanted, Error** errp)
 {
+    g_autofree char* flush = qemu_opt_get_del(options, OPTION_FLUSH);
     g_autofree char* preallocation = qemu_opt_get_del(options, BLOCK_OPT_PREALLOC);
     uint64_t size = qemu_opt_get_size_del(options, BLOCK_OPT_SIZE, 0);
     uint64_t lba_size = qemu_opt_get_size_del(options, OPTION_LBA_SIZE, 4096);
@@ -72,6 +83,11 @@ static bool take_options(QemuOpts* options, Wanted* wanted, Error** errp)
     }
     if (lba_size != 512 && lba_size != 4096) {
         error_setg(errp, "lba_size is 512 or 4096, not %" PRIu64, lba_size);
+        return false;
+    }
+    wanted->options.flush_ordered = flush && strcmp(flush, "ordered") == 0;
+    if (flush && !wanted->options.flush_ordered && strcmp(flush, "durable") != 0) {
+        error_setg(errp, "flush is durable or ordered, not %s", flush);
         return false;
     }
     if (size == 0) {

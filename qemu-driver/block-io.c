@@ -49,12 +49,15 @@ int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, 
     return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
-/* QEMU calls this for a flush of the guest's unless cache=unsafe says that it need not last. */
-int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs)
+/* All of a flush: the store syncs the file when the volume's flush mode says so, and QEMU must not
+ * do it again. cache=unsafe says that it need not last. */
+int coroutine_fn coppice_bdrv_co_flush(BlockDriverState* bs)
 {
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
-    if (!store) return 0;
+    /* Without a store there is nothing to flush, unless it was lost with what it had. */
+    if (!store) return (bs->open_flags & (BDRV_O_INACTIVE | BDRV_O_CHECK)) ? 0 : -EIO;
+    if (bs->open_flags & BDRV_O_NO_FLUSH) return 0;
     AioContext* here = coppice_bdrv_go_home(bs);
     int result = coppice_flush(store, coppice_bdrv_volume(bs)->id, &error);
     return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));

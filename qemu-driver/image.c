@@ -68,7 +68,11 @@ static int open_store(void* opaque)
 {
     StoreCall* call = opaque;
     CoppiceImage* image = call->image;
-    struct coppice_open_options options = {.read_only = call->read_only};
+    /* discard=unmap of the node decides whether the file gets holes, as for every format. */
+    struct coppice_open_options options = {
+        .read_only = call->read_only,
+        .punch = (image->owner->open_flags & BDRV_O_UNMAP) != 0,
+    };
     image->ports.ports.read_only = call->read_only;
     image->store = coppice_open(&image->ports.ports, &options, &call->error);
     return image->store ? 0 : -EINVAL;

@@ -112,7 +112,7 @@ int coroutine_fn coppice_bdrv_co_pwritev(BlockDriverState* bs, int64_t offset, i
 int coroutine_fn coppice_bdrv_co_pwrite_zeroes(BlockDriverState* bs, int64_t offset, int64_t bytes,
                                                BdrvRequestFlags flags);
 int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, int64_t bytes);
-int coroutine_fn coppice_bdrv_co_flush_to_disk(BlockDriverState* bs);
+int coroutine_fn coppice_bdrv_co_flush(BlockDriverState* bs);
 int coroutine_fn coppice_bdrv_co_block_status(BlockDriverState* bs, bool want_zero, int64_t offset,
                                               int64_t bytes, int64_t* length, int64_t* map,
                                               BlockDriverState** file);

@@ -80,6 +80,7 @@ enum class AdminOpcode : std::uint8_t {
     clone = 0xc5,
     rollback = 0xc8,
     checkpoint = 0xcc,
+    set_flush_mode = 0xd0,
 };
 
 // I/O opcodes (7, and NVM Command Set 3.2).

@@ -165,6 +165,7 @@ TEST_CASE("Get Log Page: lengths and offsets")
     CHECK(effects.admin[0xc2] == 1);
     CHECK(effects.admin[0xc8] == 0x10007);
     CHECK(effects.admin[0xcc] == 1);
+    CHECK(effects.admin[0xd0] == 1);
     CHECK(effects.io[0x19] == 3);
     CHECK(effects.io[0x0d] == 0);
     CHECK(machine.log(LogPage::feature_effects, 256) == StatusCode::success);

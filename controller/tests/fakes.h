@@ -236,6 +236,12 @@ public:
         return {};
     }
     Status rename(VolumeId, const std::string&) override { return {}; }
+    Status set_flush_mode(VolumeId volume, FlushMode mode) override
+    {
+        COPPICE_TRY(injected());
+        at(volume).info.flush = mode;
+        return {};
+    }
     Status read(VolumeId, std::uint64_t, std::span<const iovec>) override { return {}; }
     Status write(VolumeId, std::uint64_t, std::span<const iovec>, bool) override { return {}; }
     Status deallocate(VolumeId, std::span<const Range>) override { return {}; }

@@ -166,6 +166,7 @@ private:
             entry.cdw10 = below(12);
             entry.cdw11 = below(2);
             break;
+        case AdminOpcode::set_flush_mode: entry.cdw10 = below(3); break;
         case AdminOpcode::checkpoint: entry.nsid = chance(80) ? 0 : entry.nsid.get(); break;
         default: break;  // no arguments
         }
@@ -195,7 +196,7 @@ private:
     SubmissionEntry entry(bool admin)
     {
         static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x0d,
-                                                  0x15, 0xc1, 0xc2, 0xc4, 0xc5, 0xc8, 0xcc};
+                                                  0x15, 0xc1, 0xc2, 0xc4, 0xc5, 0xc8, 0xcc, 0xd0};
         static constexpr std::uint8_t kIo[] = {0x00, 0x01, 0x01, 0x02, 0x02,
                                                0x05, 0x08, 0x09, 0x0c, 0x19};
         SubmissionEntry entry;

@@ -241,6 +241,25 @@ TEST_CASE("checkpoint")
     CHECK((machine.store.checkpoints == 1 && machine.store.settles == 1));
 }
 
+TEST_CASE("set flush mode")
+{
+    ManageMachine machine;
+    const auto set = [&](std::uint32_t nsid, std::uint32_t mode) {
+        auto entry = admin_entry(AdminOpcode::set_flush_mode, nsid);
+        entry.cdw10 = mode;
+        return machine.status(machine.admin, entry);
+    };
+    CHECK(set(1, 1) == StatusCode::success);
+    CHECK(machine.store.at(VolumeId(1)).info.flush == FlushMode::ordered);
+    CHECK(set(1, 2) == StatusCode::invalid_field);
+    CHECK(set(1, 0) == StatusCode::success);
+    CHECK(machine.store.at(VolumeId(1)).info.flush == FlushMode::durable);
+    CHECK(set(0, 1) == StatusCode::invalid_namespace_or_format);
+    CHECK(set(99, 1) == StatusCode::invalid_namespace_or_format);
+    machine.store.fail_manage = ErrorCode::io;
+    CHECK(set(1, 1) == StatusCode::internal_error);
+}
+
 TEST_CASE("guest-manage=off: no checkpoint either")
 {
     ManageMachine machine(GuestManage::off);

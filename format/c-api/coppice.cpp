@@ -97,6 +97,7 @@ void fill(coppice_volume_info& to, const VolumeInfo& from)
                              .read_only = from.read_only,
                              .guest_made = from.guest_made,
                              .lba_bytes = 1U << from.lba_shift,
+                             .flush_ordered = from.flush == FlushMode::ordered,
                              .size_bytes = from.size_bytes,
                              .mapped_bytes = from.mapped_bytes,
                              .created_unix_ns = from.created_unix_ns,
@@ -147,6 +148,7 @@ int coppice_create(const coppice_ports* ports, const coppice_create_options* opt
     CreateOptions wanted{.uuid = random_uuid(),
                          .volume_bytes = options->volume_bytes,
                          .lba_shift = shift_of(lba_bytes),
+                         .flush = options->flush_ordered ? FlushMode::ordered : FlushMode::durable,
                          .journal_bytes = options->journal_bytes};
     if (options->volume_name != nullptr) {
         wanted.volume_name = options->volume_name;
@@ -161,7 +163,7 @@ coppice_store* coppice_open(const coppice_ports* ports, const coppice_open_optio
                             coppice_error* error)
 {
     auto handle = std::make_unique<coppice_store>(*ports);
-    OpenOptions wanted{.read_only = options->read_only};
+    OpenOptions wanted{.read_only = options->read_only, .punch = options->punch};
     if (options->cache_bytes != 0) {
         wanted.cache_bytes = options->cache_bytes;
     }

@@ -74,10 +74,12 @@ struct coppice_create_options {
     const char* volume_name; /* NULL: "main" */
     unsigned lba_bytes;      /* 512 or 4096; 0: 4096 */
     uint64_t journal_bytes;  /* 0: scaled to the volume */
+    bool flush_ordered;      /* flush=ordered: a flush orders and returns at once */
 };
 
 struct coppice_open_options {
     bool read_only;
+    bool punch;           /* freed space goes back to the host */
     uint64_t cache_bytes; /* 0: default */
 };
 
@@ -116,6 +118,7 @@ struct coppice_volume_info {
     uint32_t parent;
     bool snapshot, read_only, guest_made;
     unsigned lba_bytes;
+    bool flush_ordered;
     uint64_t size_bytes;
     uint64_t mapped_bytes;
     uint64_t created_unix_ns;

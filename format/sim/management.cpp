@@ -259,4 +259,29 @@ void Workload::do_rename()
     model_.find(id)->names.push_back(change);
 }
 
+void Workload::do_set_flush_mode()
+{
+    const VolumeId id = choose(true, false);
+    if (id == VolumeId(0)) {
+        return;
+    }
+    const auto held = locks_.take({{Hold::Kind::volume_alone, id}});
+    if (!still_there(id)) {
+        return;
+    }
+    Volume& volume = *model_.find(id);
+    const FlushMode mode = random_.chance(50) ? FlushMode::ordered : FlushMode::durable;
+    Flush flush;
+    flush.asked = clock_.tick();
+    const Status status = store_.set_flush_mode(id, mode);
+    flush.answered = clock_.tick();
+    if (!status) {
+        excuse(status.error(), fmt::format("change of the flush mode of volume {}", id.value));
+        return;
+    }
+    volume.ordered = mode == FlushMode::ordered;
+    volume.flushes.push_back(flush);  // what came before is durable in any case
+    reached(Case::flush_mode_changes);
+}
+
 }  // namespace coppice::sim

@@ -76,7 +76,8 @@ struct Volume {
     VolumeId id;
     bool snapshot = false;
     VolumeId parent;
-    std::string name;  // at the start
+    std::string name;      // at the start
+    bool ordered = false;  // flush=ordered: neither flush nor FUA makes anything durable
     Event created_asked = 0;
     Event created_answered = 0;
     Event removed_asked = kNever;

@@ -26,6 +26,7 @@ constexpr std::array<unsigned, kActions> kUsualWeights = {
     /*remove*/ 3,
     /*resize*/ 1,
     /*rename*/ 1,
+    /*set_flush_mode*/ 1,
 };
 
 void draw_host(Plan& plan, Random& random)
@@ -56,6 +57,8 @@ Plan draw_plan(Random& random, bool quick)
     plan.most_volumes = random.between(2, 7);
     plan.cache_bytes = random.chance(50) ? 64 << 10 : 4 << 20;
     plan.inline_clone_items = random.chance(50) ? random.below(4) : 64;
+    plan.punch_delay_ns = random.chance(50) ? random.between(1'000, 20'000'000) : 10'000'000'000;
+    plan.punch_blocks = random.between(1, 16);
     plan.commit_interval_ns =
         random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);

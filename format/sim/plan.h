@@ -29,6 +29,7 @@ enum class Action : std::uint8_t {
     remove,
     resize,
     rename,
+    set_flush_mode,
     count_,
 };
 inline constexpr std::size_t kActions = static_cast<std::size_t>(Action::count_);
@@ -46,6 +47,8 @@ struct Plan {
     std::uint64_t most_volumes = 6;  // and snapshots
     unsigned first_volumes = 0;      // made before anything else
     std::uint64_t cache_bytes = 1 << 20;
+    std::uint64_t punch_delay_ns = 0;
+    std::uint64_t punch_blocks = 1;       // small volumes have short holes
     std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin

@@ -29,6 +29,7 @@ namespace coppice::sim {
     X(runs_with_a_wrapped_ring)      \
     X(runs_with_stopped_writing)     \
     X(runs_with_range_references)    \
+    X(runs_with_holes)               \
     X(opens_with_replay)             \
     X(opens_without_replay)          \
     X(checkpoints)                   \
@@ -55,6 +56,8 @@ namespace coppice::sim {
     X(volumes_removed)               \
     X(resizes)                       \
     X(renames)                       \
+    X(flush_mode_changes)            \
+    X(ordered_flushes)               \
     X(no_space_errors)               \
     X(host_errors)
 

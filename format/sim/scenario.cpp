@@ -199,6 +199,7 @@ Model model_of(const Contents& contents)
         volume.snapshot = entry.info.snapshot;
         volume.parent = entry.info.parent;
         volume.name = entry.info.name;
+        volume.ordered = entry.info.flush == FlushMode::ordered;
         volume.start = entry.stamps;
         volume.now = entry.stamps;
         model.volumes[id] = std::move(volume);
@@ -231,6 +232,8 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
         options.cache_bytes = plan.cache_bytes;
         options.commit_interval_ns = plan.commit_interval_ns;
         options.inline_clone_items = plan.inline_clone_items;
+        options.punch_delay_ns = plan.punch_delay_ns;
+        options.punch_blocks = plan.punch_blocks;
         auto opened = kind.open(disk, options);
         if (!opened) {
             if (!excused(opened.error())) {
@@ -302,8 +305,9 @@ namespace {
 void touch(Store& store, Contents& contents)
 {
     for (auto& [id, entry] : contents.volumes) {
-        if (entry.info.snapshot || entry.stamps.size() < 8) {
-            continue;
+        if (entry.info.snapshot || entry.stamps.size() < 8 ||
+            entry.info.flush == FlushMode::ordered) {
+            continue;  // no place for a durable write
         }
         constexpr Stamp kTouched = Stamp{1} << 60;
         std::fill_n(entry.stamps.begin(), 8, kTouched);
@@ -505,6 +509,9 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
           std::uint64_t cuts)
 {
     Plan plan = draw_plan(life.random, life.options.quick);
+    while (!life.options.rings && plan.profile == "ring") {
+        plan = draw_plan(life.random, life.options.quick);
+    }
     plan.full_host = plan.full_host && life.options.full_hosts;
     if (depth > 0) {
         plan.actions = std::min<std::uint64_t>(plan.actions, 60);
@@ -523,6 +530,9 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
                    next_stamp = workload.next_stamp();
                    if (store.statistics().checkpoints != 0) {
                        reached(Case::checkpoints);
+                   }
+                   if (store.statistics().punched_bytes != 0) {
+                       reached(Case::runs_with_holes);
                    }
                    if (store.statistics().range_references != 0) {
                        reached(Case::runs_with_range_references);

@@ -162,6 +162,12 @@ public:
         state_.volumes.at(id.value).info.name = name;
         return save();
     }
+    Status set_flush_mode(VolumeId id, FlushMode mode) override
+    {
+        // What is always durable is ordered too.
+        state_.volumes.at(id.value).info.flush = mode;
+        return save();
+    }
 
     Status read(VolumeId id, std::uint64_t offset, std::span<const iovec> into) override
     {

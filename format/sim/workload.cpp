@@ -93,6 +93,7 @@ void Workload::act(Action action)
     case Action::remove: do_remove(); break;
     case Action::resize: do_resize(); break;
     case Action::rename: do_rename(); break;
+    case Action::set_flush_mode: do_set_flush_mode(); break;
     case Action::count_: CHECK(false && "count_ is no action");
     }
 }
@@ -302,7 +303,7 @@ void Workload::do_write()
     Change change;
     change.what = fmt::format("write of sectors {} + {} of volume {}{}", target->range.first,
                               target->range.count, target->volume.value, fua ? ", forced" : "");
-    change.durable = fua;
+    change.durable = fua && !volume.ordered;
     change.patches = {{target->range.first, stamps}};
     const std::size_t index = ask(volume, std::move(change));
     const Status status = write(target->volume, target->range.first, stamps, fua);
@@ -567,6 +568,10 @@ void Workload::do_flush()
     if (tracing()) {
         trace(fmt::format("{:6} flush of volume {} asked for at {}", flush.answered, id.value,
                           flush.asked));
+    }
+    if (model_.find(id)->ordered) {
+        reached(Case::ordered_flushes);  // promises an order only, and that holds in any case
+        return;
     }
     model_.find(id)->flushes.push_back(flush);
     reached(Case::flushes);

@@ -73,6 +73,7 @@ private:
     void do_remove();
     void do_resize();
     void do_rename();
+    void do_set_flush_mode();
     bool still_there(VolumeId id) const;
 
     FiberTasks& tasks_;

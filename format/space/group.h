@@ -34,6 +34,18 @@ public:
         }
         return result;
     }
+    // Set bits in [begin, begin + length).
+    std::uint64_t count(std::uint64_t begin, std::uint64_t length) const
+    {
+        std::uint64_t result = 0;
+        const std::uint64_t end = begin + length;
+        for (std::uint64_t bit = next_set(begin); bit < end; bit = next_set(bit)) {
+            const std::uint64_t run_end = std::min(next_clear(bit), end);
+            result += run_end - bit;
+            bit = run_end;
+        }
+        return result;
+    }
     std::uint64_t word(std::uint64_t index) const { return words_[index]; }
     void set_word(std::uint64_t index, std::uint64_t value) { words_[index] = value; }
 
@@ -73,6 +85,7 @@ private:
 struct Group {
     BlockBits free;
     BlockBits tree_free;
+    BlockBits stale;  // free data blocks that were freed since the open: the host still keeps them
     std::uint64_t free_count = 0;
     bool metadata = false;
     bool bitmaps = false;                // how the tree lists it

@@ -219,6 +219,7 @@ bool Space::take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Ex
         }
         const std::uint64_t end = std::min(group->free.next_clear(begin), begin + wanted);
         CHECK(group->free.clear(begin, end - begin));
+        forget_stale(*group, begin, end - begin);
         group->free_count -= end - begin;
         data_free_ -= end - begin;
         wanted -= end - begin;
@@ -398,6 +399,7 @@ void Space::drop(Generation generation, const Drop& drop)
 {
     drops_[parity(generation)].push_back(drop);
     ++pending_drops_;
+    pending_drop_blocks_ += drop.kind == layout::DeadKind::data ? drop.length : 0;
 }
 
 std::vector<Drop> Space::take_drops(Generation generation)
@@ -405,6 +407,9 @@ std::vector<Drop> Space::take_drops(Generation generation)
     std::vector<Drop> result = std::move(drops_[parity(generation)]);
     drops_[parity(generation)].clear();
     pending_drops_ -= result.size();
+    for (const Drop& drop : result) {
+        pending_drop_blocks_ -= drop.kind == layout::DeadKind::data ? drop.length : 0;
+    }
     return result;
 }
 
@@ -441,6 +446,9 @@ void Space::release(const std::vector<Extent>& extents)
             group.free_count += count;
             if (!group.metadata) {
                 data_free_ += count;
+                group.stale.set(bit, count);
+                stale_ += count;
+                punch_cursor_ = std::min(punch_cursor_, block.value / kGroupBlocks);
             } else {
                 CHECK(bit + count <= group.allocated_blocks);
                 nodes_free_ += count;
@@ -448,6 +456,52 @@ void Space::release(const std::vector<Extent>& extents)
             done += count;
         }
         unreleased_ -= extent.length;
+    }
+}
+
+// ---- Space for the host ---------------------------------------------------------------------
+
+void Space::forget_stale(Group& group, std::uint64_t bit, std::uint64_t count)
+{
+    stale_ -= group.stale.count(bit, count);
+    group.stale.clear(bit, count);
+}
+
+std::vector<Extent> Space::take_stale(std::uint64_t shortest, std::uint64_t most)
+{
+    constexpr std::uint64_t kGroupsAtOnce = 256;
+    std::vector<Extent> taken;
+    std::uint64_t blocks = 0;
+    const std::uint64_t end = std::min(groups_.size(), punch_cursor_ + kGroupsAtOnce);
+    while (punch_cursor_ < end && blocks < most) {
+        const std::uint64_t index = punch_cursor_++;
+        Group* group = groups_[index].get();
+        if (group == nullptr || group->metadata) {
+            continue;
+        }
+        for (std::uint64_t bit = group->stale.next_set(0); bit < kGroupBlocks;) {
+            const std::uint64_t count = group->stale.next_clear(bit) - bit;
+            if (count >= shortest) {
+                CHECK(group->free.clear(bit, count));
+                forget_stale(*group, bit, count);
+                group->free_count -= count;
+                data_free_ -= count;
+                taken.push_back({BlockNo(index * kGroupBlocks + bit), count});
+                blocks += count;
+            }
+            bit = group->stale.next_set(bit + count);
+        }
+    }
+    return taken;
+}
+
+void Space::punched(const std::vector<Extent>& extents)
+{
+    for (const Extent& extent : extents) {
+        Group& group = group_of(extent.block);
+        CHECK(group.free.set(extent.block.value % kGroupBlocks, extent.length));
+        group.free_count += extent.length;
+        data_free_ += extent.length;
     }
 }
 

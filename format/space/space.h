@@ -35,6 +35,7 @@ public:
     Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const NodeRef& root,
           const Totals& tree_totals, bool read_only);
 
+    std::uint64_t data_at_hand() const { return data_free_; }
     // ---- Data (task: may read groups or grow the file)
     Result<std::vector<Extent>> take_data(std::uint64_t blocks);
     void return_data(const Extent& extent);  // its write failed
@@ -54,6 +55,7 @@ public:
     void drop(Generation generation, const Drop& drop);
     std::vector<Drop> take_drops(Generation generation);
     std::uint64_t pending_drops() const { return pending_drops_; }
+    std::uint64_t pending_drop_blocks() const { return pending_drop_blocks_; }  // of data
 
     // ---- Checkpoint
     // These blocks are free in the tree of this generation.
@@ -65,6 +67,15 @@ public:
     std::vector<Extent> take_freed(Generation generation);
     // These may be taken again.
     void release(const std::vector<Extent>& extents);
+
+    // ---- Space for the host: free blocks that it keeps although nothing needs them.
+    std::uint64_t stale_blocks() const { return stale_; }
+    // Are there any in groups not looked through since something was freed there?
+    bool punchable() const { return punch_cursor_ < groups_.size(); }
+    // Looks through some groups and takes runs of at least `shortest` of them, `most` blocks in all
+    // or a little more; perhaps none. Nobody gets these blocks before they are given to `punched`.
+    std::vector<Extent> take_stale(std::uint64_t shortest, std::uint64_t most);
+    void punched(const std::vector<Extent>& extents);
 
     const NodeRef& root() const { return root_; }
     NodeRef& mutable_root() { return root_; }
@@ -93,6 +104,7 @@ private:
     Status apply_deltas(Generation generation, std::vector<bool>& touched);
     Status write_group(std::uint64_t index, Generation generation, Sequence sequence);
     std::vector<layout::FreeItem> items_of(std::uint64_t index);
+    void forget_stale(Group& group, std::uint64_t bit, std::uint64_t count);
     void count_node_space(const Group& group, bool add);
     Status extend_allocation(std::uint64_t index);
 
@@ -112,7 +124,10 @@ private:
     std::uint64_t data_cursor_ = 0;  // block behind the last one taken
     std::uint64_t node_cursor_ = 0;
     std::uint64_t unreleased_ = 0;
+    std::uint64_t stale_ = 0;
+    std::uint64_t punch_cursor_ = ~std::uint64_t{0};  // group
     std::uint64_t pending_drops_ = 0;
+    std::uint64_t pending_drop_blocks_ = 0;
     std::vector<Delta> deltas_[2];
     std::vector<Extent> freed_[2];
     std::vector<Drop> drops_[2];

@@ -17,6 +17,7 @@ std::string first_failure(ToyFault fault, std::uint64_t seeds)
     const StoreKind kind = toy_store(fault);
     SeedsOptions options;
     options.count = seeds;
+    options.jobs = 2;
     options.stop_at_first_failure = true;
     std::string text;
     run_seeds(
@@ -25,6 +26,7 @@ std::string first_failure(ToyFault fault, std::uint64_t seeds)
             ScenarioOptions scenario;
             scenario.seed = seed;
             scenario.cuts = 10;
+            scenario.rings = false;
             scenario.full_hosts = false;
             run_scenario(kind, scenario);
         },

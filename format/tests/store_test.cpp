@@ -292,6 +292,56 @@ TEST_CASE("settle ends while somebody goes on writing")
     CHECK(written_at_settle < kMostWrites);
 }
 
+TEST_CASE("an ordered flush syncs nothing, the next periodic commit does")
+{
+    FiberTasks tasks;
+    MemoryDisk disk(tasks);
+    unsigned syncs = 0;
+    disk.set_fault_hook([&](const IoRequest& request) {
+        syncs += request.kind == IoRequest::Kind::sync ? 1U : 0U;
+        return 0;
+    });
+    tasks.run([&] {
+        CreateOptions create;
+        create.uuid = random_uuid();
+        create.volume_bytes = kVolumeBytes;
+        create.flush = FlushMode::ordered;
+        REQUIRE(Store::create(disk, create));
+        OpenOptions options;
+        options.commit_interval_ns = 0;
+        auto store = std::move(*Store::open(disk, options));
+        const VolumeId volume(1);
+        Bytes bytes(4096, 7);
+        const iovec buffer = vector_of(bytes);
+        const auto write = [&](bool fua) { REQUIRE(store->write(volume, 0, {&buffer, 1}, fua)); };
+        const auto background = [&] {
+            store->tick();
+            for (int i = 0; i < 100; ++i) {
+                tasks.yield();
+            }
+        };
+        REQUIRE(store->volume(volume)->flush == FlushMode::ordered);
+        write(false);  // the first one closes recovery
+        syncs = 0;
+        write(true);
+        REQUIRE(store->flush(volume));
+        CHECK(syncs == 0);
+        background();
+        CHECK(syncs == 1);
+        // Nobody flushed: what is pending reaches the journal, no more.
+        write(false);
+        background();
+        CHECK(syncs == 1);
+
+        write(true);
+        REQUIRE(store->set_flush_mode(volume, FlushMode::durable));
+        CHECK(syncs == 2);  // what came before is durable
+        write(true);
+        CHECK(syncs == 3);
+        REQUIRE(store->close());
+    });
+}
+
 TEST_CASE("a volume holds what a byte array holds")
 {
     for (unsigned seed = 1; seed <= 12; ++seed) {

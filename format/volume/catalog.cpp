@@ -149,9 +149,10 @@ Status Catalog::add_item(const layout::CatalogItem& item)
         const std::uint64_t size = volume.record.size_bytes;
         if (size > layout::kMaxVolumeBytes || size % 512 != 0 ||
             (volume.record.lba_shift != 9 && volume.record.lba_shift != 12) ||
+            volume.record.flush_mode > static_cast<std::uint8_t>(layout::FlushMode::ordered) ||
             !check_name(volume.name()).empty()) {
             return fail(ErrorCode::bad_record, fmt::format("catalog: volume {} has an impossible "
-                                                           "size, name or LBA size",
+                                                           "size, name, LBA size or flush mode",
                                                            id));
         }
         volumes[volume.id] = volume;

@@ -46,6 +46,7 @@ State::State(Disk& disk_port, const OpenOptions& open_options,
       durable_sequence(superblock.sequence),
       locks(tasks),
       released_waiters(tasks),
+      punch_waiters(tasks),
       sync_waiters_(tasks)
 {
     catalog.next_version = superblock.next_version;
@@ -144,10 +145,44 @@ void State::release_passed()
            (pins.passed(released.front().pin) || !obeys(Rule::pinned_readers))) {
         space.release(released.front().extents);
         released.pop_front();
+        released_ns = tasks.now_ns();
     }
     if (released.empty()) {
         released_waiters.wake_all();
     }
+}
+
+Result<bool> State::punch_some()
+{
+    constexpr std::uint64_t kAtOnce = 4096;  // blocks; nobody can take them meanwhile
+    while (punching) {
+        punch_waiters.wait();
+    }
+    if (!options.punch || !space.punchable()) {
+        return false;
+    }
+    const std::vector<Extent> extents = space.take_stale(options.punch_blocks, kAtOnce);
+    if (extents.empty()) {
+        tasks.yield();
+        return true;
+    }
+    punching = true;
+    std::vector<IoRequest> requests(extents.size());
+    for (std::size_t i = 0; i < extents.size(); ++i) {
+        requests[i].kind = IoRequest::Kind::discard;
+        requests[i].offset_bytes = byte_offset(extents[i].block);
+        requests[i].length_bytes = extents[i].length * kBlockBytes;
+    }
+    Status done = disk.run(requests);
+    space.punched(extents);
+    punching = false;
+    punch_waiters.wake_all();
+    COPPICE_TRY(std::move(done));
+    for (const Extent& extent : extents) {
+        statistics.punched_bytes += extent.length * kBlockBytes;
+    }
+    tasks.yield();  // those who waited for these blocks come first
+    return true;
 }
 
 BlockLocks::Handle BlockLocks::lock(const Held& wanted)

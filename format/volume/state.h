@@ -113,8 +113,11 @@ struct State {
     BlockLocks locks;
     std::deque<Released> released;  // freed by durable superblocks, waiting for pins
     WaitQueue released_waiters;     // those who wait for `released` to become empty
-    bool recovery_open = false;     // replay ended here; the closing commit is not yet written
-    std::optional<Error> failure;   // why nothing is written any more
+    std::uint64_t released_ns = 0;  // when space was last freed
+    bool punching = false;          // free blocks are being given back to the host
+    WaitQueue punch_waiters;
+    bool recovery_open = false;    // replay ended here; the closing commit is not yet written
+    std::optional<Error> failure;  // why nothing is written any more
     Statistics statistics;
     std::uint64_t replayed_operations = 0;
     std::uint64_t replayed_commits = 0;
@@ -144,6 +147,8 @@ struct State {
     void join_all(VolumeId with);
     // Gives freed blocks back as far as no operation is at them any more.
     void release_passed();
+    // Gives free blocks back to the host, at most some MiB. False: there are no more. (task)
+    Result<bool> punch_some();
 
 private:
     std::uint64_t sync_asked_ = 0;    // calls of sync

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <set>
 #include <sys/random.h>
 
 #include "format/base/check.h"
@@ -53,12 +54,14 @@ Status check_lba(unsigned lba_shift, std::uint64_t size_bytes)
 }
 
 layout::VolumeRecord new_record(const std::string& name, std::uint64_t size_bytes,
-                                unsigned lba_shift, std::uint8_t flags, std::uint64_t unix_ns)
+                                unsigned lba_shift, FlushMode flush, std::uint8_t flags,
+                                std::uint64_t unix_ns)
 {
     layout::VolumeRecord record{};
     set_name(record, name);
     record.size_bytes = size_bytes;
     record.lba_shift = static_cast<std::uint8_t>(lba_shift);
+    record.flush_mode = static_cast<std::uint8_t>(flush);
     record.flags = flags;
     record.created_unix_ns = unix_ns;
     record.nguid = random_bytes();
@@ -117,6 +120,7 @@ public:
     Status rollback(VolumeId volume, VolumeId snapshot) override;
     Status resize(VolumeId volume, std::uint64_t size_bytes) override;
     Status rename(VolumeId id, const std::string& name) override;
+    Status set_flush_mode(VolumeId volume, FlushMode mode) override;
 
     Status read(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> into) override;
     Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
@@ -139,8 +143,16 @@ private:
     bool checkpoint_due() const;
     void start_background(bool& running, Status (StoreImpl::*work)());
     void start_checkpoint();
-    Status write_pending() { return committer_.write_pending(); }
-    Status run_checkpoint() { return checkpoint_.run(); }
+    Status write_pending();
+    Status punch();
+    Status punch_all();
+    bool punch_due(std::uint64_t now) const;
+    Status flush_as_set(VolumeId volume);
+    Status run_checkpoint()
+    {
+        dropped_blocks_ = 0;  // what is dropped from now on has its own time
+        return checkpoint_.run();
+    }
     Status finish(Status done, VolumeId volume, bool fua);
 
     std::unique_ptr<State> state_;
@@ -152,9 +164,13 @@ private:
     TaskMutex managing_;
     WaitQueue background_idle_;
     bool committing_ = false;     // background work: pending operations go into the journal,
+    bool punching_ = false;       // free space goes back to the host
     bool checkpointing_ = false;  // a checkpoint is written
     bool paused_ = false;
     std::uint64_t last_commit_ns_ = 0;
+    std::uint64_t dropped_blocks_ = 0;  // as the last tick saw them, and when they changed
+    std::uint64_t dropped_ns_ = 0;
+    std::set<VolumeId> ordered_flushes_;  // asked for since the last periodic commit
 };
 
 // ---- Life ---------------------------------------------------------------------------------
@@ -167,19 +183,28 @@ Status StoreImpl::close()
     }
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(committer_.make_all_durable());
-    return checkpoint_.run();
+    COPPICE_TRY(checkpoint_.run());
+    (void)punch_all();  // a host that cannot do it has lost nothing
+    return {};
 }
 
 void StoreImpl::pause()
 {
     paused_ = true;
-    while (committing_ || checkpointing_) {
+    while (committing_ || checkpointing_ || punching_) {
         background_idle_.wait();
     }
 }
 
 bool StoreImpl::checkpoint_due() const
 {
+    // What was dropped becomes free by a checkpoint, also when nothing else happens any more.
+    const State& state = *state_;
+    const bool quiet = state.tasks.now_ns() - dropped_ns_ >= state.options.punch_delay_ns;
+    if (quiet && dropped_blocks_ >= state.options.punch_blocks &&
+        state.space.pending_drop_blocks() == dropped_blocks_) {
+        return true;
+    }
     return state_->ring.used_blocks() * 2 > state_->ring.blocks() ||
            state_->cache.dirty_count() > kDirtyNodes ||
            state_->space.pending_drops() > kPendingFreeBlocks || checkpoint_.removable();
@@ -206,6 +231,16 @@ void StoreImpl::start_checkpoint()
     }
 }
 
+// What nobody waits for reaches the journal; what somebody flushed in order, the medium.
+Status StoreImpl::write_pending()
+{
+    COPPICE_TRY(committer_.write_pending());
+    for (const VolumeId volume : std::exchange(ordered_flushes_, {})) {
+        COPPICE_TRY(committer_.make_durable(volume));
+    }
+    return {};
+}
+
 void StoreImpl::tick()
 {
     const std::uint64_t now = state_->tasks.now_ns();
@@ -213,6 +248,7 @@ void StoreImpl::tick()
     for (const auto& [id, domain] : state_->domains) {
         pending = pending || !domain.pending.empty();
     }
+    pending = pending || !ordered_flushes_.empty();
     const bool commit = pending && now - last_commit_ns_ >= state_->options.commit_interval_ns;
     if (commit || !pending) {
         last_commit_ns_ = now;
@@ -220,7 +256,48 @@ void StoreImpl::tick()
     if (commit) {
         start_background(committing_, &StoreImpl::write_pending);
     }
+    if (state_->space.pending_drop_blocks() != dropped_blocks_) {
+        dropped_blocks_ = state_->space.pending_drop_blocks();
+        dropped_ns_ = now;
+    }
     start_checkpoint();
+    if (punch_due(now)) {
+        start_background(punching_, &StoreImpl::punch);
+    }
+}
+
+// What was freed is soon used again where much is written: it goes back when things are quiet, or
+// when it is a good part of the image.
+bool StoreImpl::punch_due(std::uint64_t now) const
+{
+    const std::uint64_t stale = state_->space.stale_blocks();
+    const bool quiet = now - state_->released_ns >= state_->options.punch_delay_ns;
+    return state_->options.punch && state_->space.punchable() &&
+           stale >= state_->options.punch_blocks &&
+           (quiet || stale > state_->space.tree_totals().image_blocks / 4);
+}
+
+// Before somebody goes: as much as a short time allows.
+Status StoreImpl::punch_all()
+{
+    constexpr std::uint64_t kLongestNs = 2'000'000'000;
+    const std::uint64_t begin = state_->tasks.now_ns();
+    bool more = true;
+    while (more && state_->tasks.now_ns() - begin < kLongestNs) {
+        COPPICE_ASSIGN(punched, state_->punch_some());
+        more = punched;
+    }
+    return {};
+}
+
+Status StoreImpl::punch()
+{
+    bool more = true;
+    while (more && !paused_) {
+        COPPICE_ASSIGN(punched, state_->punch_some());
+        more = punched;
+    }
+    return {};
 }
 
 // ---- Description --------------------------------------------------------------------------
@@ -269,6 +346,7 @@ VolumeInfo StoreImpl::describe(const Volume& volume) const
     info.parent = VolumeId(record.parent_volume);
     info.size_bytes = record.size_bytes;
     info.lba_shift = record.lba_shift;
+    info.flush = static_cast<FlushMode>(record.flush_mode);
     info.mapped_bytes = state_->catalog.versions.at(volume.version).mapped_blocks * kBlockBytes;
     info.created_unix_ns = record.created_unix_ns;
     info.created = Sequence(record.created_sequence);
@@ -342,9 +420,10 @@ Result<VolumeId> StoreImpl::create_volume(const NewVolume& volume)
     COPPICE_TRY(check_lba(volume.lba_shift, volume.size_bytes));
     const VolumeId id(state_->catalog.next_volume);
     auto operation = management(layout::OperationType::create_volume, id);
-    attach_record(operation, new_record(volume.name, volume.size_bytes, volume.lba_shift,
-                                        volume.guest_made ? layout::kVolumeGuestMade : 0,
-                                        state_->tasks.unix_ns()));
+    attach_record(operation,
+                  new_record(volume.name, volume.size_bytes, volume.lba_shift, volume.flush,
+                             volume.guest_made ? layout::kVolumeGuestMade : 0,
+                             state_->tasks.unix_ns()));
     COPPICE_TRY(writer_.manage(operation, {}));
     return id;
 }
@@ -360,7 +439,7 @@ Result<VolumeId> StoreImpl::snapshot(VolumeId volume, const NewSnapshot& snapsho
     COPPICE_TRY(check_free_name(snapshot.name, volume, VolumeId()));
     const VolumeId id(state_->catalog.next_volume);
     auto record = new_record(
-        snapshot.name, source->size_bytes(), source->record.lba_shift,
+        snapshot.name, source->size_bytes(), source->record.lba_shift, FlushMode::durable,
         static_cast<std::uint8_t>(layout::kVolumeSnapshot |
                                   (snapshot.guest_made ? layout::kVolumeGuestMade : 0) |
                                   (snapshot.vm_state_bytes > 0 ? layout::kVolumeHasVmState : 0)),
@@ -390,8 +469,9 @@ Result<VolumeId> StoreImpl::clone_volume(VolumeId snapshot, const std::string& n
     }
     COPPICE_TRY(check_free_name(name, std::nullopt, VolumeId()));
     const VolumeId id(state_->catalog.next_volume);
-    auto record = new_record(name, source->size_bytes(), source->record.lba_shift,
-                             guest_made ? layout::kVolumeGuestMade : 0, state_->tasks.unix_ns());
+    auto record =
+        new_record(name, source->size_bytes(), source->record.lba_shift, FlushMode::durable,
+                   guest_made ? layout::kVolumeGuestMade : 0, state_->tasks.unix_ns());
     record.parent_volume = static_cast<std::uint32_t>(snapshot.value);
     auto operation = management(layout::OperationType::create_volume, id);
     operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
@@ -477,13 +557,40 @@ Status StoreImpl::rename(VolumeId id, const std::string& name)
     return writer_.manage(operation, {});
 }
 
+Status StoreImpl::set_flush_mode(VolumeId volume, FlushMode mode)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(target, known(volume));
+    if (target->read_only()) {
+        return fail(ErrorCode::read_only, fmt::format("volume {} is read-only", volume.value));
+    }
+    auto operation = management(layout::OperationType::change_volume, volume);
+    auto record = target->record;
+    record.flush_mode = static_cast<std::uint8_t>(mode);
+    attach_record(operation, record);
+    return writer_.manage(operation, {});
+}
+
+// As the volume's flush mode says. Operations of a volume are ordered anyway.
+Status StoreImpl::flush_as_set(VolumeId volume)
+{
+    const Volume* found = state_->catalog.volume(volume);
+    const auto ordered = static_cast<std::uint8_t>(FlushMode::ordered);
+    if (found != nullptr && found->record.flush_mode == ordered) {
+        ordered_flushes_.insert(volume);
+        return {};
+    }
+    return committer_.make_durable(volume);
+}
+
 // ---- Input and output ---------------------------------------------------------------------
 
 // After a change: durable if that was asked for, and background work if any is due.
 Status StoreImpl::finish(Status done, VolumeId volume, bool fua)
 {
     if (done && fua) {
-        done = committer_.make_durable(volume);
+        done = flush_as_set(volume);
     }
     start_checkpoint();
     return done;
@@ -555,7 +662,7 @@ Status StoreImpl::flush(VolumeId volume)
         return {};
     }
     COPPICE_TRY(state_->check_writable());
-    return committer_.make_durable(volume);
+    return flush_as_set(volume);
 }
 
 Result<BlockStatus> StoreImpl::block_status(VolumeId volume, Range range)
@@ -596,6 +703,7 @@ Status StoreImpl::settle()
     while (state_->durable_sequence < wanted || checkpoint_.removable()) {
         COPPICE_TRY(checkpoint_.run());
     }
+    (void)punch_all();  // a host that cannot do it has lost nothing
     return {};
 }
 
@@ -630,6 +738,21 @@ void StoreImpl::submit(const Operation& operation, Completion completion)
 }
 
 }  // namespace
+
+std::string_view flush_mode_name(FlushMode mode)
+{
+    return mode == FlushMode::ordered ? "ordered" : "durable";
+}
+
+std::optional<FlushMode> flush_mode_of(std::string_view name)
+{
+    for (const FlushMode mode : {FlushMode::durable, FlushMode::ordered}) {
+        if (name == flush_mode_name(mode)) {
+            return mode;
+        }
+    }
+    return std::nullopt;
+}
 
 std::string to_string(const Uuid& uuid)
 {
@@ -716,6 +839,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
         volume.name = options.volume_name;
         volume.size_bytes = options.volume_bytes;
         volume.lba_shift = options.lba_shift;
+        volume.flush = options.flush;
         COPPICE_TRY(store.create_volume(volume));
     }
     COPPICE_TRY(store.close());

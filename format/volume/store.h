@@ -18,6 +18,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <sys/uio.h>
 #include <vector>
 
@@ -34,13 +35,23 @@ struct Uuid {
 std::string to_string(const Uuid& uuid);
 Uuid random_uuid();
 
+// What a flush, and FUA, of a volume's means. Durable: what was acknowledged before is on the
+// medium. Ordered: it returns at once, and after a crash the volume holds an earlier state: all
+// operations up to some moment, none behind it. What an ordered flush covers reaches the medium
+// with the periodic commits. Management (snapshots, clones, rollback, ...) is durable in both
+// modes, and takes what came before it along.
+enum class FlushMode : std::uint8_t { durable, ordered };
+std::string_view flush_mode_name(FlushMode mode);
+std::optional<FlushMode> flush_mode_of(std::string_view name);
+
 // ---- Creating and opening -----------------------------------------------------------------
 
 struct CreateOptions {
     Uuid uuid;                       // identity of the image
     std::uint64_t volume_bytes = 0;  // size of the first volume (id 1); 0: no volume
     std::string volume_name = "main";
-    unsigned lba_shift = 12;          // 9 or 12
+    unsigned lba_shift = 12;  // 9 or 12
+    FlushMode flush = FlushMode::durable;
     std::uint64_t journal_bytes = 0;  // 0: scaled to the volume, 4 to 64 MiB
 };
 
@@ -48,6 +59,11 @@ struct OpenOptions {
     bool read_only = false;                            // nothing is written, replay stays in memory
     std::uint64_t cache_bytes = 64ULL << 20;           // clean tree nodes kept in memory
     std::uint64_t commit_interval_ns = 5'000'000'000;  // pending operations reach the journal
+    // Freed space goes back to the host, as holes in the file, when nothing was freed for so long,
+    // in runs of at least so many blocks.
+    bool punch = true;
+    std::uint64_t punch_delay_ns = 10'000'000'000;
+    std::uint64_t punch_blocks = 256;
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
 };
 
@@ -62,6 +78,7 @@ struct VolumeInfo {
     VolumeId parent;  // snapshot: of which volume; clone: of which snapshot
     std::uint64_t size_bytes = 0;
     unsigned lba_shift = 12;
+    FlushMode flush = FlushMode::durable;
     std::uint64_t mapped_bytes = 0;  // with data of its own or shared
     std::uint64_t created_unix_ns = 0;
     Sequence created;
@@ -108,6 +125,7 @@ struct Statistics {
     std::uint64_t read_bytes = 0, written_bytes = 0;
     std::uint64_t commits = 0, commit_operations = 0, journal_bytes = 0, syncs = 0;
     std::uint64_t checkpoints = 0, nodes_written = 0, nodes_read = 0;
+    std::uint64_t punched_bytes = 0;  // given back to the host
 };
 
 // ---- Operations ---------------------------------------------------------------------------
@@ -116,6 +134,7 @@ struct NewVolume {
     std::string name;
     std::uint64_t size_bytes = 0;
     unsigned lba_shift = 12;
+    FlushMode flush = FlushMode::durable;
     bool guest_made = false;
 };
 
@@ -195,6 +214,9 @@ public:
     virtual Status rollback(VolumeId volume, VolumeId snapshot) = 0;
     virtual Status resize(VolumeId volume, std::uint64_t size_bytes) = 0;
     virtual Status rename(VolumeId volume_or_snapshot, const std::string& name) = 0;
+    // At any time; what was acknowledged before the call is durable when it returns. A flush beside
+    // it may follow either mode.
+    virtual Status set_flush_mode(VolumeId volume, FlushMode mode) = 0;
 
     // -- input and output, waiting in the caller's task
     virtual Status read(VolumeId volume, std::uint64_t offset_bytes,
@@ -207,7 +229,8 @@ public:
     // Sources are read as of the start.
     virtual Status clone(VolumeId destination, std::uint64_t offset_bytes,
                          std::span<const CloneSource> sources) = 0;
-    // Everything that was acknowledged for the volume before the call is durable afterwards.
+    // Everything that was acknowledged for the volume before the call is durable afterwards, or
+    // ordered before all that follows, as the volume's flush mode says.
     virtual Status flush(VolumeId volume) = 0;
     virtual Result<BlockStatus> block_status(VolumeId volume, Range range) = 0;
 

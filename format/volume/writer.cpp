@@ -152,6 +152,9 @@ Status Writer::stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Stag
                      Command& command)
 {
     const std::uint64_t count = blocks.size() / kBlockBytes;
+    while (state_.punching && state_.space.data_at_hand() < count) {
+        state_.punch_waiters.wait();  // rather than grow the file
+    }
     COPPICE_ASSIGN(extents, staged.take(count));
     std::vector<iovec> buffers(extents.size());
     std::vector<IoRequest> requests(extents.size());

@@ -25,6 +25,7 @@ constexpr std::uint8_t opcode_snapshot_delete = 0xc4;
 constexpr std::uint8_t opcode_clone = 0xc5;
 constexpr std::uint8_t opcode_rollback = 0xc8;
 constexpr std::uint8_t opcode_checkpoint = 0xcc;
+constexpr std::uint8_t opcode_set_flush_mode = 0xd0;
 constexpr std::uint32_t all_namespaces = 0xffffffff;
 constexpr std::uint32_t rollback_force = 1;
 constexpr std::uint32_t timeout_ms = 60000;
@@ -159,6 +160,19 @@ int rollback(const Words& words)
     const bool force = words.size() > 3 && words[3] == "force";
     admin(device, opcode_rollback, nsid_of(words[1]), nsid_of(words[2]), force ? rollback_force : 0,
           nullptr, 0, "rollback");
+    return 0;
+}
+
+int flush_mode(const Words& words)
+{
+    const Device device(words[0]);
+    if (words[2] != "durable" && words[2] != "ordered") {
+        std::fprintf(stderr, "guest-nvme: a flush is durable or ordered, not %s\n",
+                     words[2].c_str());
+        return 2;
+    }
+    admin(device, opcode_set_flush_mode, nsid_of(words[1]), words[2] == "ordered" ? 1 : 0, 0,
+          nullptr, 0, "set flush mode");
     return 0;
 }
 
@@ -333,6 +347,7 @@ constexpr Command commands[] = {
     {"clone", clone_snapshot, 3, "CONTROLLER SNAPSHOT NAME"},
     {"rollback", rollback, 3, "CONTROLLER NSID SNAPSHOT [force]"},
     {"checkpoint", checkpoint, 1, "CONTROLLER"},
+    {"flush-mode", flush_mode, 3, "CONTROLLER NSID durable|ordered"},
 };
 
 int usage()

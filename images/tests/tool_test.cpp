@@ -136,14 +136,23 @@ std::set<std::string> options_in(const std::string& text)
 
 std::vector<std::string> all_commands()
 {
-    return {"create",          "info",
-            "snapshot create", "snapshot list",
-            "snapshot delete", "snapshot rollback",
-            "clone",           "delete",
-            "check",           "map",
-            "dump header",     "dump superblock",
-            "dump journal",    "dump trees",
-            "dump tree",       "dump block"};
+    return {"create",
+            "info",
+            "snapshot create",
+            "snapshot list",
+            "snapshot delete",
+            "snapshot rollback",
+            "clone",
+            "delete",
+            "set",
+            "check",
+            "map",
+            "dump header",
+            "dump superblock",
+            "dump journal",
+            "dump trees",
+            "dump tree",
+            "dump block"};
 }
 
 }  // namespace
@@ -165,6 +174,27 @@ TEST_CASE("an image is made, shown and checked")
     REQUIRE(folder.ok_json("check --json d.coppice")["clean"] == true);
     // Sparse: it takes what its journal and first trees take.
     REQUIRE(info["host_bytes"] < 32 << 20);
+}
+
+TEST_CASE("what a flush does is set")
+{
+    const Folder folder;
+    const auto mode = [&] {
+        return folder.ok_json("info --json d.coppice")["volumes"][0]["flush"].get<std::string>();
+    };
+    folder.ok("create --flush ordered d.coppice 1G");
+    REQUIRE(mode() == "ordered");
+    REQUIRE(folder.ok("info d.coppice").find("flush ordered") != std::string::npos);
+    REQUIRE(folder.ok("set --flush durable d.coppice") == "volume 'main': flush durable\n");
+    REQUIRE(mode() == "durable");
+    REQUIRE(folder.ok_json("set --json --flush ordered --volume main d.coppice")["flush"] ==
+            "ordered");
+    REQUIRE(mode() == "ordered");
+    folder.fails("set --flush never d.coppice", 2, "a flush is durable or ordered");
+    folder.fails("set d.coppice", 2, "--flush");
+    folder.fails("set --flush durable --volume other d.coppice", 1, "other");
+    REQUIRE(mode() == "ordered");
+    REQUIRE(folder.ok("check d.coppice").find("no problems found") != std::string::npos);
 }
 
 TEST_CASE("sizes that cannot be are refused, and nothing is written")
