@@ -34,7 +34,7 @@ AioContext* coppice_bdrv_ports_context(CoppicePorts* ports);
 typedef struct CoppiceImage CoppiceImage;
 struct CoppiceImage {
     CoppicePorts ports;
-    struct coppice_store* store; /* NULL: closed for now (inactive), or lost (a failed reopen) */
+    struct coppice_store* store; /* NULL: closed while inactive, or lost by a failed reopen */
     BlockDriverState* owner;     /* whose file child has the permissions; the others' have none */
     GSList* users;               /* all nodes that are open on it */
     bool read_only;              /* how the store was opened */
