@@ -1,13 +1,13 @@
-// The store behind its front door: checks of arguments, management, background work. What a write,
-// a checkpoint or a replay does is in the files named after it.
+// The store behind its front door: checks of arguments, and management. What a write, a checkpoint,
+// a replay or the background does is in the files named after it.
 #include "format/volume/store.h"
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <set>
 #include <sys/random.h>
 
 #include "format/base/check.h"
+#include "format/volume/background.h"
 #include "format/volume/recovery.h"
 #include "format/volume/writer.h"
 
@@ -15,10 +15,6 @@ namespace coppice {
 
 namespace {
 
-// Dirty nodes, and blocks waiting to be free, at which a checkpoint begins by itself: 64 MiB of
-// nodes, 256 MiB of space.
-constexpr std::uint64_t kDirtyNodes = 16384;
-constexpr std::uint64_t kPendingFreeBlocks = 65536;
 // Longest piece of a map that one question for its status looks at: 256 MiB.
 constexpr std::uint64_t kStatusBlocks = 65536;
 
@@ -92,16 +88,16 @@ public:
           reader_(*state_),
           effects_(*state_),
           writer_(*state_, reader_, effects_, committer_, checkpoint_),
-          managing_(state_->tasks),
-          background_idle_(state_->tasks)
+          background_(*state_, committer_, checkpoint_),
+          managing_(state_->tasks)
     {
     }
 
     Status close() override;
     void abandon() override { pause(); }
-    void tick() override;
-    void pause() override;
-    void resume() override { paused_ = false; }
+    void tick() override { background_.tick(); }
+    void pause() override { background_.pause(); }
+    void resume() override { background_.resume(); }
     bool read_only() const override
     {
         return state_->options.read_only || state_->failure.has_value();
@@ -140,19 +136,7 @@ private:
     Result<Volume*> known(VolumeId id);
     Status check_free_name(const std::string& name, std::optional<VolumeId> of, VolumeId except);
     Status perform(const Operation& operation);
-    bool checkpoint_due() const;
-    void start_background(bool& running, Status (StoreImpl::*work)());
-    void start_checkpoint();
-    Status write_pending();
-    Status punch();
-    Status punch_all();
-    bool punch_due(std::uint64_t now) const;
     Status flush_as_set(VolumeId volume);
-    Status run_checkpoint()
-    {
-        dropped_blocks_ = 0;  // what is dropped from now on has its own time
-        return checkpoint_.run();
-    }
     Status finish(Status done, VolumeId volume, bool fua);
 
     std::unique_ptr<State> state_;
@@ -161,16 +145,8 @@ private:
     Reader reader_;
     Effects effects_;
     Writer writer_;
+    Background background_;
     TaskMutex managing_;
-    WaitQueue background_idle_;
-    bool committing_ = false;     // background work: pending operations go into the journal,
-    bool punching_ = false;       // free space goes back to the host
-    bool checkpointing_ = false;  // a checkpoint is written
-    bool paused_ = false;
-    std::uint64_t last_commit_ns_ = 0;
-    std::uint64_t dropped_blocks_ = 0;  // as the last tick saw them, and when they changed
-    std::uint64_t dropped_ns_ = 0;
-    std::set<VolumeId> ordered_flushes_;  // asked for since the last periodic commit
 };
 
 // ---- Life ---------------------------------------------------------------------------------
@@ -184,119 +160,7 @@ Status StoreImpl::close()
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(committer_.make_all_durable());
     COPPICE_TRY(checkpoint_.run());
-    (void)punch_all();  // a host that cannot do it has lost nothing
-    return {};
-}
-
-void StoreImpl::pause()
-{
-    paused_ = true;
-    while (committing_ || checkpointing_ || punching_) {
-        background_idle_.wait();
-    }
-}
-
-bool StoreImpl::checkpoint_due() const
-{
-    // What was dropped becomes free by a checkpoint, also when nothing else happens any more.
-    const State& state = *state_;
-    const bool quiet = state.tasks.now_ns() - dropped_ns_ >= state.options.punch_delay_ns;
-    if (quiet && dropped_blocks_ >= state.options.punch_blocks &&
-        state.space.pending_drop_blocks() == dropped_blocks_) {
-        return true;
-    }
-    return state_->ring.used_blocks() * 2 > state_->ring.blocks() ||
-           state_->cache.dirty_count() > kDirtyNodes ||
-           state_->space.pending_drops() > kPendingFreeBlocks || checkpoint_.removable();
-}
-
-// A failure of background work is remembered in the state and told to whoever writes next.
-void StoreImpl::start_background(bool& running, Status (StoreImpl::*work)())
-{
-    if (running || paused_ || state_->failure || state_->options.read_only) {
-        return;
-    }
-    running = true;
-    state_->tasks.spawn([this, &running, work] {
-        (void)(this->*work)();
-        running = false;
-        background_idle_.wake_all();
-    });
-}
-
-void StoreImpl::start_checkpoint()
-{
-    if (checkpoint_due()) {
-        start_background(checkpointing_, &StoreImpl::run_checkpoint);
-    }
-}
-
-// What nobody waits for reaches the journal; what somebody flushed in order, the medium.
-Status StoreImpl::write_pending()
-{
-    COPPICE_TRY(committer_.write_pending());
-    for (const VolumeId volume : std::exchange(ordered_flushes_, {})) {
-        COPPICE_TRY(committer_.make_durable(volume));
-    }
-    return {};
-}
-
-void StoreImpl::tick()
-{
-    const std::uint64_t now = state_->tasks.now_ns();
-    bool pending = false;
-    for (const auto& [id, domain] : state_->domains) {
-        pending = pending || !domain.pending.empty();
-    }
-    pending = pending || !ordered_flushes_.empty();
-    const bool commit = pending && now - last_commit_ns_ >= state_->options.commit_interval_ns;
-    if (commit || !pending) {
-        last_commit_ns_ = now;
-    }
-    if (commit) {
-        start_background(committing_, &StoreImpl::write_pending);
-    }
-    if (state_->space.pending_drop_blocks() != dropped_blocks_) {
-        dropped_blocks_ = state_->space.pending_drop_blocks();
-        dropped_ns_ = now;
-    }
-    start_checkpoint();
-    if (punch_due(now)) {
-        start_background(punching_, &StoreImpl::punch);
-    }
-}
-
-// What was freed is soon used again where much is written: it goes back when things are quiet, or
-// when it is a good part of the image.
-bool StoreImpl::punch_due(std::uint64_t now) const
-{
-    const std::uint64_t stale = state_->space.stale_blocks();
-    const bool quiet = now - state_->released_ns >= state_->options.punch_delay_ns;
-    return state_->options.punch && state_->space.punchable() &&
-           stale >= state_->options.punch_blocks &&
-           (quiet || stale > state_->space.tree_totals().image_blocks / 4);
-}
-
-// Before somebody goes: as much as a short time allows.
-Status StoreImpl::punch_all()
-{
-    constexpr std::uint64_t kLongestNs = 2'000'000'000;
-    const std::uint64_t begin = state_->tasks.now_ns();
-    bool more = true;
-    while (more && state_->tasks.now_ns() - begin < kLongestNs) {
-        COPPICE_ASSIGN(punched, state_->punch_some());
-        more = punched;
-    }
-    return {};
-}
-
-Status StoreImpl::punch()
-{
-    bool more = true;
-    while (more && !paused_) {
-        COPPICE_ASSIGN(punched, state_->punch_some());
-        more = punched;
-    }
+    (void)background_.punch_all();  // a host that cannot do it has lost nothing
     return {};
 }
 
@@ -486,7 +350,7 @@ Status StoreImpl::remove(VolumeId id)
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(known(id));
     COPPICE_TRY(writer_.manage(management(layout::OperationType::remove_volume, id), {}));
-    start_checkpoint();
+    background_.after_change();
     return {};
 }
 
@@ -504,7 +368,7 @@ Status StoreImpl::rollback(VolumeId volume, VolumeId snapshot)
     auto operation = management(layout::OperationType::rollback, volume);
     operation.record.source_volume = static_cast<std::uint32_t>(snapshot.value);
     COPPICE_TRY(writer_.manage(operation, {snapshot}));
-    start_checkpoint();
+    background_.after_change();
     return {};
 }
 
@@ -578,7 +442,7 @@ Status StoreImpl::flush_as_set(VolumeId volume)
     const Volume* found = state_->catalog.volume(volume);
     const auto ordered = static_cast<std::uint8_t>(FlushMode::ordered);
     if (found != nullptr && found->record.flush_mode == ordered) {
-        ordered_flushes_.insert(volume);
+        background_.flush_later(volume);
         return {};
     }
     return committer_.make_durable(volume);
@@ -592,7 +456,7 @@ Status StoreImpl::finish(Status done, VolumeId volume, bool fua)
     if (done && fua) {
         done = flush_as_set(volume);
     }
-    start_checkpoint();
+    background_.after_change();
     return done;
 }
 
@@ -703,7 +567,7 @@ Status StoreImpl::settle()
     while (state_->durable_sequence < wanted || checkpoint_.removable()) {
         COPPICE_TRY(checkpoint_.run());
     }
-    (void)punch_all();  // a host that cannot do it has lost nothing
+    (void)background_.punch_all();  // a host that cannot do it has lost nothing
     return {};
 }
 

@@ -1,0 +1,130 @@
+#include "format/volume/background.h"
+
+namespace coppice {
+
+namespace {
+
+// Dirty nodes, and blocks waiting to be free, at which a checkpoint begins by itself: 64 MiB of
+// nodes, 256 MiB of space.
+constexpr std::uint64_t kDirtyNodes = 16384;
+constexpr std::uint64_t kPendingFreeBlocks = 65536;
+// Longest time that somebody who goes waits for free space to go back to the host.
+constexpr std::uint64_t kLongestPunchNs = 2'000'000'000;
+
+}  // namespace
+
+void Background::pause()
+{
+    paused_ = true;
+    while (committing_.running || checkpointing_.running || punching_.running) {
+        idle_.wait();
+    }
+}
+
+// A failure of background work is remembered in the state and told to whoever writes next.
+void Background::start(Job& job)
+{
+    if (job.running || paused_ || state_.failure || state_.options.read_only) {
+        return;
+    }
+    job.running = true;
+    state_.tasks.spawn([this, &job] {
+        (void)(this->*job.work)();
+        job.running = false;
+        idle_.wake_all();
+    });
+}
+
+void Background::after_change()
+{
+    if (checkpoint_due()) {
+        start(checkpointing_);
+    }
+}
+
+bool Background::checkpoint_due() const
+{
+    // What was dropped becomes free by a checkpoint, also when nothing else happens any more.
+    const bool quiet = state_.tasks.now_ns() - dropped_ns_ >= state_.options.punch_delay_ns;
+    if (quiet && dropped_blocks_ >= state_.options.punch_blocks &&
+        state_.space.pending_drop_blocks() == dropped_blocks_) {
+        return true;
+    }
+    return state_.ring.used_blocks() * 2 > state_.ring.blocks() ||
+           state_.cache.dirty_count() > kDirtyNodes ||
+           state_.space.pending_drops() > kPendingFreeBlocks || checkpoint_.removable();
+}
+
+Status Background::checkpoint()
+{
+    dropped_blocks_ = 0;  // what is dropped from now on has its own time
+    return checkpoint_.run();
+}
+
+// What nobody waits for reaches the journal; what somebody flushed in order, the medium.
+Status Background::commit()
+{
+    COPPICE_TRY(committer_.write_pending());
+    for (const VolumeId volume : std::exchange(ordered_flushes_, {})) {
+        COPPICE_TRY(committer_.make_durable(volume));
+    }
+    return {};
+}
+
+void Background::tick()
+{
+    const std::uint64_t now = state_.tasks.now_ns();
+    bool pending = !ordered_flushes_.empty();
+    for (const auto& [id, domain] : state_.domains) {
+        pending = pending || !domain.pending.empty();
+    }
+    const bool due = pending && now - last_commit_ns_ >= state_.options.commit_interval_ns;
+    if (due || !pending) {
+        last_commit_ns_ = now;
+    }
+    if (due) {
+        start(committing_);
+    }
+    if (state_.space.pending_drop_blocks() != dropped_blocks_) {
+        dropped_blocks_ = state_.space.pending_drop_blocks();
+        dropped_ns_ = now;
+    }
+    after_change();
+    if (punch_due(now)) {
+        start(punching_);
+    }
+}
+
+// What was freed is soon used again where much is written: it goes back when things are quiet, or
+// when it is a good part of the image.
+bool Background::punch_due(std::uint64_t now) const
+{
+    const std::uint64_t stale = state_.space.stale_blocks();
+    const bool quiet = now - state_.released_ns >= state_.options.punch_delay_ns;
+    return state_.options.punch && state_.space.punchable() &&
+           stale >= state_.options.punch_blocks &&
+           (quiet || stale > state_.space.tree_totals().image_blocks / 4);
+}
+
+Status Background::punch_all()
+{
+    const std::uint64_t begin = state_.tasks.now_ns();
+    bool more = true;
+    while (more && state_.tasks.now_ns() - begin < kLongestPunchNs) {
+        COPPICE_ASSIGN(punched, state_.punch_some());
+        more = punched;
+    }
+    return {};
+}
+
+Status Background::punch()
+{
+    bool more = true;
+    while (more && !paused_) {
+        COPPICE_ASSIGN(punched, state_.punch_some());
+        more = punched;
+    }
+    return {};
+}
+
+}  // namespace coppice
