@@ -90,14 +90,15 @@ constexpr std::array<std::string_view, 11> kOperationTypes = {
     "write",         "deallocate",      "write_zeroes", "write_unwritable",
     "clone",         "clone_reference", "snapshot",     "create_volume",
     "remove_volume", "rollback",        "change_volume"};
-constexpr std::array<std::string_view, 2> kOperationFlags = {"continues", "intent"};
+constexpr std::array<std::string_view, 3> kOperationFlags = {"continues", "intent", "has_data"};
 constexpr std::array<std::string_view, 1> kCommitFlags = {"closes_recovery"};
 constexpr std::array<std::string_view, 4> kVolumeFlags = {"snapshot", "read_only", "guest_made",
                                                           "has_vm_state"};
 constexpr std::array<std::string_view, 3> kVersionFlags = {"head", "held", "removed"};
 constexpr std::array<std::string_view, 2> kGroupFlags = {"metadata", "bitmaps"};
 
-static_assert(layout::kOperationContinues == 1 && layout::kOperationIntent == 2);
+static_assert(layout::kOperationContinues == 1 && layout::kOperationIntent == 2 &&
+              layout::kOperationHasData == 4);
 static_assert(layout::kVolumeSnapshot == 1 && layout::kVolumeHasVmState == 8);
 static_assert(layout::kVersionHead == 1 && layout::kVersionRemoved == 4);
 static_assert(layout::kGroupHoldsMetadata == 1 && layout::kGroupUsesBitmaps == 2);

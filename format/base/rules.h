@@ -31,6 +31,11 @@ enum class Rule : std::uint8_t {
     atomic_commands,            // the parts of one command are in one commit
     pinned_readers,             // blocks are not re-used under a reader
     partial_block_lock,         // a read-modify-write excludes other writes to its blocks
+    late_data_before_commit,    // late data are at their place before a commit without them
+    late_data_before_superblock,  // ... and before a superblock reaches them
+    late_data_read,               // readers see late data
+    supersede_up_to_barrier,      // what somebody else may have seen is not left out of a commit
+    journaled_data_replayed,      // replay takes the data that a commit carries
 };
 
 struct RuleName {
@@ -38,7 +43,7 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 20> kRuleNames = {{
+inline constexpr std::array<RuleName, 25> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
@@ -59,6 +64,11 @@ inline constexpr std::array<RuleName, 20> kRuleNames = {{
     {Rule::atomic_commands, "atomic_commands"},
     {Rule::pinned_readers, "pinned_readers"},
     {Rule::partial_block_lock, "partial_block_lock"},
+    {Rule::late_data_before_commit, "late_data_before_commit"},
+    {Rule::late_data_before_superblock, "late_data_before_superblock"},
+    {Rule::late_data_read, "late_data_read"},
+    {Rule::supersede_up_to_barrier, "supersede_up_to_barrier"},
+    {Rule::journaled_data_replayed, "journaled_data_replayed"},
 }};
 
 #if defined(COPPICE_BREAKABLE_RULES)

@@ -147,7 +147,12 @@ void JournalReplay::verify_block(const JournalOperation& operation, std::uint64_
 {
     const layout::OperationRecord& record = operation.record;
     const std::uint64_t block = record.block + index;
-    const bool read = image_.read_block(block, buffer).has_value();
+    bool read = true;
+    if (const auto carried = carried_data(operation, index); !carried.empty()) {
+        std::copy(carried.begin(), carried.end(), buffer.bytes.begin());
+    } else {
+        read = image_.read_block(block, buffer).has_value();
+    }
     if (read && data_checksum(buffer.bytes) == expected_checksum(operation, index)) {
         ++findings_.report().verified_blocks;
         return;
@@ -161,6 +166,17 @@ void JournalReplay::verify_block(const JournalOperation& operation, std::uint64_
                              read ? "does not have its checksum" : "cannot be read"),
          .block = block,
          .blocks = 1});
+}
+
+// The data of a block that the commit carries itself; else nothing.
+std::span<const std::byte> JournalReplay::carried_data(const JournalOperation& operation,
+                                                       std::uint64_t index)
+{
+    if ((operation.record.flags & layout::kOperationHasData) == 0) {
+        return {};
+    }
+    const std::size_t checksums = (operation.record.length - 1) * sizeof(Le32);
+    return operation.payload.subspan(checksums + index * kBlockBytes, kBlockBytes);
 }
 
 std::uint32_t JournalReplay::expected_checksum(const JournalOperation& operation,
@@ -181,7 +197,7 @@ bool JournalReplay::operation_data_verify(const JournalOperation& operation)
 {
     const layout::OperationRecord& record = operation.record;
     if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
-        record.sequence <= image_.sequence()) {
+        (record.flags & layout::kOperationHasData) != 0 || record.sequence <= image_.sequence()) {
         return true;
     }
     const auto buffer =

@@ -64,6 +64,8 @@ private:
     bool operation_data_verify(const JournalOperation& operation);
     void verify_placed();
     void verify_block(const JournalOperation& operation, std::uint64_t index, Block& buffer);
+    static std::span<const std::byte> carried_data(const JournalOperation& operation,
+                                                   std::uint64_t index);
     static std::uint32_t expected_checksum(const JournalOperation& operation, std::uint64_t index);
     void apply(const CommitPlace& place, const JournalOperation& operation);
     std::string apply_to_model(const JournalOperation& operation);

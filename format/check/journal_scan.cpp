@@ -195,7 +195,8 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
 std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks)
 {
     const layout::OperationRecord& record = operation.record;
-    const unsigned known_flags = layout::kOperationContinues | layout::kOperationIntent;
+    const unsigned known_flags =
+        layout::kOperationContinues | layout::kOperationIntent | layout::kOperationHasData;
     if ((record.flags & ~known_flags) != 0) {
         return fmt::format("unknown flags {:#x}", record.flags);
     }
@@ -203,6 +204,10 @@ std::string judge_operation(const JournalOperation& operation, std::uint64_t fix
         return "a place outside any volume";
     }
     const auto type = static_cast<OperationType>(record.type);
+    const bool has_data = (record.flags & layout::kOperationHasData) != 0;
+    if (has_data && type != OperationType::write) {
+        return "data that it does not write";
+    }
     switch (type) {
     case OperationType::write: {
         const std::uint64_t end = record.block + record.length;
@@ -211,9 +216,10 @@ std::string judge_operation(const JournalOperation& operation, std::uint64_t fix
             return fmt::format("{} blocks of data at block {}", record.length.get(),
                                record.block.get());
         }
-        if (record.payload_bytes != (std::uint64_t{record.length} - 1) * sizeof(Le32)) {
-            return fmt::format("{} bytes of checksums for {} blocks", record.payload_bytes.get(),
-                               record.length.get());
+        const std::uint64_t data = has_data ? record.length * kBlockBytes : 0;
+        if (record.payload_bytes != (std::uint64_t{record.length} - 1) * sizeof(Le32) + data) {
+            return fmt::format("{} bytes of checksums and data for {} blocks",
+                               record.payload_bytes.get(), record.length.get());
         }
         return {};
     }

@@ -22,12 +22,17 @@ void append(std::vector<std::byte>& stream, const void* from, std::size_t bytes)
 std::string_view impossible(const layout::OperationRecord& record, std::uint64_t fixed_blocks)
 {
     using layout::OperationType;
-    constexpr unsigned kKnownFlags = layout::kOperationContinues | layout::kOperationIntent;
+    constexpr unsigned kKnownFlags =
+        layout::kOperationContinues | layout::kOperationIntent | layout::kOperationHasData;
     if ((record.flags & ~kKnownFlags) != 0) {
         return "has unknown flags";
     }
     if (record.volume == 0 || record.lba > layout::kMapEnd || record.source_lba > layout::kMapEnd) {
         return "names a place outside any volume";
+    }
+    const bool has_data = (record.flags & layout::kOperationHasData) != 0;
+    if (has_data && static_cast<OperationType>(record.type) != OperationType::write) {
+        return "has data, but writes none";
     }
     switch (static_cast<OperationType>(record.type)) {
     case OperationType::write:
@@ -35,9 +40,10 @@ std::string_view impossible(const layout::OperationRecord& record, std::uint64_t
             record.length > layout::kMaxBlock + 1 - record.block) {
             return "names blocks that cannot hold data";
         }
-        return record.payload_bytes == (std::uint64_t{record.length} - 1) * 4
+        return record.payload_bytes == (std::uint64_t{record.length} - 1) * 4 +
+                                           (has_data ? record.length * kBlockBytes : 0)
                    ? ""
-                   : "does not have a checksum for each block";
+                   : "does not have a checksum, or its data, for each block";
     case OperationType::deallocate:
     case OperationType::write_zeroes: return record.length != 0 ? "" : "has no length";
     case OperationType::clone:
@@ -64,6 +70,11 @@ std::uint32_t JournalOperation::checksum(std::uint64_t index) const
     Le32 value;
     std::memcpy(static_cast<void*>(&value), payload.data() + (index - 1) * 4, 4);
     return value;
+}
+
+std::span<const std::byte> JournalOperation::data() const
+{
+    return std::span(payload).subspan((record.length - 1) * sizeof(Le32));
 }
 
 std::uint64_t commit_blocks(std::uint64_t operations, std::uint64_t payload_bytes)

@@ -13,7 +13,7 @@
 namespace coppice {
 
 // One operation: its record and what it has in the commit's payload (for a write the checksums of
-// its blocks from the second on, for management a VolumeRecord).
+// its blocks from the second on and perhaps their data, for management a VolumeRecord).
 struct JournalOperation {
     layout::OperationRecord record{};
     std::vector<std::byte> payload;
@@ -24,6 +24,9 @@ struct JournalOperation {
     bool continues() const { return (record.flags & layout::kOperationContinues) != 0; }
     // Write: the checksum of block `index` of the operation.
     std::uint32_t checksum(std::uint64_t index) const;
+    bool has_data() const { return (record.flags & layout::kOperationHasData) != 0; }
+    // Write that has its data: all of them.
+    std::span<const std::byte> data() const;
 };
 
 // Journal blocks that a commit of these operations takes.

@@ -437,6 +437,8 @@ enum class OperationType : std::uint8_t {
 
 inline constexpr std::uint8_t kOperationContinues = 1;  // the next one belongs to the same command
 inline constexpr std::uint8_t kOperationIntent = 2;     // harmless if nothing came of it
+// Write: behind the checksums the payload has the data themselves, which may not be at their place.
+inline constexpr std::uint8_t kOperationHasData = 4;
 struct OperationRecord {
     std::uint8_t type;
     std::uint8_t flags;

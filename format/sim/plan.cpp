@@ -63,6 +63,10 @@ Plan draw_plan(Random& random, bool quick)
         random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);
     plan.closes = random.chance(50);
+    if (random.chance(60)) {
+        plan.late_write_blocks = random.below(5) * random.below(3);
+        plan.journaled_blocks = random.below(4) * random.below(4);
+    }
 
     switch (random.below(14)) {
     case 0:

@@ -7,6 +7,7 @@
 
 #include "format/sim/random.h"
 #include "format/sim/sim_disk.h"
+#include "format/volume/store.h"
 
 namespace coppice::sim {
 
@@ -48,7 +49,9 @@ struct Plan {
     unsigned first_volumes = 0;      // made before anything else
     std::uint64_t cache_bytes = 1 << 20;
     std::uint64_t punch_delay_ns = 0;
-    std::uint64_t punch_blocks = 1;       // small volumes have short holes
+    std::uint64_t punch_blocks = 1;  // small volumes have short holes
+    std::uint64_t late_write_blocks = OpenOptions().late_write_blocks;
+    std::uint64_t journaled_blocks = OpenOptions().journaled_blocks;
     std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin

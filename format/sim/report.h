@@ -30,6 +30,9 @@ namespace coppice::sim {
     X(runs_with_stopped_writing)     \
     X(runs_with_range_references)    \
     X(runs_with_holes)               \
+    X(runs_with_late_data)           \
+    X(runs_with_journaled_data)      \
+    X(runs_with_superseded)          \
     X(opens_with_replay)             \
     X(opens_without_replay)          \
     X(checkpoints)                   \

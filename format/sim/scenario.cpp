@@ -232,6 +232,8 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
         options.cache_bytes = plan.cache_bytes;
         options.commit_interval_ns = plan.commit_interval_ns;
         options.inline_clone_items = plan.inline_clone_items;
+        options.late_write_blocks = plan.late_write_blocks;
+        options.journaled_blocks = plan.journaled_blocks;
         options.punch_delay_ns = plan.punch_delay_ns;
         options.punch_blocks = plan.punch_blocks;
         auto opened = kind.open(disk, options);
@@ -499,6 +501,21 @@ bool ring_wrapped(const DiskLog& log)
     return written > kJournalBytes;
 }
 
+void count_statistics(const Statistics& statistics)
+{
+    const auto count = [](std::uint64_t value, Case which) {
+        if (value != 0) {
+            reached(which);
+        }
+    };
+    count(statistics.checkpoints, Case::checkpoints);
+    count(statistics.punched_bytes, Case::runs_with_holes);
+    count(statistics.range_references, Case::runs_with_range_references);
+    count(statistics.late_blocks, Case::runs_with_late_data);
+    count(statistics.journaled_blocks, Case::runs_with_journaled_data);
+    count(statistics.superseded_operations, Case::runs_with_superseded);
+}
+
 struct Life {
     const StoreKind& kind;
     const ScenarioOptions& options;
@@ -528,15 +545,7 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
                    workload.run();
                    stopped = workload.stopped();
                    next_stamp = workload.next_stamp();
-                   if (store.statistics().checkpoints != 0) {
-                       reached(Case::checkpoints);
-                   }
-                   if (store.statistics().punched_bytes != 0) {
-                       reached(Case::runs_with_holes);
-                   }
-                   if (store.statistics().range_references != 0) {
-                       reached(Case::runs_with_range_references);
-                   }
+                   count_statistics(store.statistics());
                });
     if (plan.profile == "never flushed") {
         reached(Case::runs_with_no_flush);

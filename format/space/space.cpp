@@ -14,7 +14,20 @@ using layout::kGroupBlocks;
 // Metadata is made physically present in steps of this many blocks.
 constexpr std::uint64_t kAllocationStep = 64;
 
+// Blocks for small writes are made physically present in steps of so many.
+constexpr std::uint64_t kBackedStep = 128;
+
 std::uint64_t group_index(BlockNo block) { return block.value / kGroupBlocks; }
+
+// Appends, or lengthens the last one.
+void append_extent(std::vector<Extent>& extents, const Extent& extent)
+{
+    if (!extents.empty() && extents.back().block + extents.back().length == extent.block) {
+        extents.back().length += extent.length;
+    } else {
+        extents.push_back(extent);
+    }
+}
 
 }  // namespace
 
@@ -204,7 +217,9 @@ Status Space::grow(bool metadata)
 
 // ---- Data ---------------------------------------------------------------------------------
 
-bool Space::take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Extent>& taken)
+// `absent`: those of them that the host may not have yet.
+bool Space::take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Extent>& taken,
+                      std::vector<Extent>& absent)
 {
     Group* group = groups_[index].get();
     if (group == nullptr || group->metadata || group->free_count == 0) {
@@ -219,16 +234,16 @@ bool Space::take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Ex
         }
         const std::uint64_t end = std::min(group->free.next_clear(begin), begin + wanted);
         CHECK(group->free.clear(begin, end - begin));
+        for (std::uint64_t bit = group->stale.next_clear(begin); bit < end;) {
+            const std::uint64_t run_end = std::min(group->stale.next_set(bit), end);
+            append_extent(absent, {BlockNo(first_block + bit), run_end - bit});
+            bit = group->stale.next_clear(run_end);
+        }
         forget_stale(*group, begin, end - begin);
         group->free_count -= end - begin;
         data_free_ -= end - begin;
         wanted -= end - begin;
-        const BlockNo block(first_block + begin);
-        if (!taken.empty() && taken.back().block + taken.back().length == block) {
-            taken.back().length += end - begin;
-        } else {
-            taken.push_back({block, end - begin});
-        }
+        append_extent(taken, {BlockNo(first_block + begin), end - begin});
         from = end;
         data_cursor_ = first_block + end;
     }
@@ -236,6 +251,12 @@ bool Space::take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Ex
 }
 
 Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks)
+{
+    std::vector<Extent> absent;
+    return take_data(blocks, absent);
+}
+
+Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks, std::vector<Extent>& absent)
 {
     // See that there is enough before taking any: groups not read yet first, then a larger file.
     while (data_free_ < blocks) {
@@ -258,7 +279,7 @@ Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks)
         if (i > 0) {
             data_cursor_ = index * kGroupBlocks;
         }
-        if (take_from(index, wanted, taken)) {
+        if (take_from(index, wanted, taken, absent)) {
             return taken;
         }
     }
@@ -266,11 +287,62 @@ Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks)
     return taken;
 }
 
-void Space::return_data(const Extent& extent)
+// Takes so many blocks, or a whole step when there are, and makes them present. (task)
+Status Space::back_more(std::uint64_t blocks)
 {
-    release({extent});
-    unreleased_ += extent.length;  // it was not counted among the freed
+    std::vector<Extent> absent;
+    const std::uint64_t wanted = std::max(blocks, std::min(kBackedStep, data_free_));
+    auto taken = take_data(wanted, absent);
+    if (!taken) {
+        return pass_on(taken);
+    }
+    std::vector<IoRequest> requests;
+    for (const Extent& extent : absent) {
+        requests.push_back({.kind = IoRequest::Kind::allocate,
+                            .offset_bytes = byte_offset(extent.block),
+                            .length_bytes = extent.length * kBlockBytes});
+    }
+    Status present = requests.empty() ? Status() : disk_.run(requests);
+    if (!present) {
+        for (const Extent& extent : *taken) {
+            return_data(extent, false);
+        }
+        return present;
+    }
+    backed_.insert(backed_.end(), taken->begin(), taken->end());
+    backed_blocks_ += wanted;
+    return {};
 }
+
+Result<std::vector<Extent>> Space::take_backed(std::uint64_t blocks)
+{
+    while (backed_blocks_ < blocks) {
+        COPPICE_TRY(back_more(blocks));
+    }
+    std::vector<Extent> taken;
+    backed_blocks_ -= blocks;
+    while (blocks > 0) {
+        Extent& next = backed_.front();
+        const std::uint64_t count = std::min(blocks, next.length);
+        append_extent(taken, {next.block, count});
+        next = {next.block + count, next.length - count};
+        if (next.length == 0) {
+            backed_.pop_front();
+        }
+        blocks -= count;
+    }
+    return taken;
+}
+
+void Space::return_backed()
+{
+    for (const Extent& extent : std::exchange(backed_, {})) {
+        return_data(extent, true);
+    }
+    backed_blocks_ = 0;
+}
+
+void Space::return_data(const Extent& extent, bool present) { make_free(extent, present); }
 
 void Space::use_data(Generation generation, const Extent& extent)
 {
@@ -437,25 +509,33 @@ std::vector<Extent> Space::take_freed(Generation generation)
 void Space::release(const std::vector<Extent>& extents)
 {
     for (const Extent& extent : extents) {
-        for (std::uint64_t done = 0; done < extent.length;) {
-            const BlockNo block = extent.block + done;
-            Group& group = group_of(block);
-            const std::uint64_t bit = block.value % kGroupBlocks;
-            const std::uint64_t count = std::min(kGroupBlocks - bit, extent.length - done);
-            CHECK(group.free.set(bit, count));
-            group.free_count += count;
-            if (!group.metadata) {
-                data_free_ += count;
+        make_free(extent, true);
+        unreleased_ -= extent.length;
+    }
+}
+
+// May be taken again from now on. `stale`: the host keeps the blocks though nothing needs them.
+void Space::make_free(const Extent& extent, bool stale)
+{
+    for (std::uint64_t done = 0; done < extent.length;) {
+        const BlockNo block = extent.block + done;
+        Group& group = group_of(block);
+        const std::uint64_t bit = block.value % kGroupBlocks;
+        const std::uint64_t count = std::min(kGroupBlocks - bit, extent.length - done);
+        CHECK(group.free.set(bit, count));
+        group.free_count += count;
+        if (group.metadata) {
+            CHECK(bit + count <= group.allocated_blocks);
+            nodes_free_ += count;
+        } else {
+            data_free_ += count;
+            if (stale) {
                 group.stale.set(bit, count);
                 stale_ += count;
                 punch_cursor_ = std::min(punch_cursor_, block.value / kGroupBlocks);
-            } else {
-                CHECK(bit + count <= group.allocated_blocks);
-                nodes_free_ += count;
             }
-            done += count;
         }
-        unreleased_ -= extent.length;
+        done += count;
     }
 }
 

@@ -11,6 +11,7 @@
 // [g * 8192, (g + 1) * 8192).
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -38,7 +39,12 @@ public:
     std::uint64_t data_at_hand() const { return data_free_; }
     // ---- Data (task: may read groups or grow the file)
     Result<std::vector<Extent>> take_data(std::uint64_t blocks);
-    void return_data(const Extent& extent);  // its write failed
+    // The same of blocks that are physically there: a later write of them finds room. Meant for few
+    // at a time; they are made present in larger steps.
+    Result<std::vector<Extent>> take_backed(std::uint64_t blocks);
+    // What was taken and is not needed. `present`: the host surely has the blocks.
+    void return_data(const Extent& extent, bool present);
+    void return_backed();  // those that were made present and not taken
     void use_data(Generation generation, const Extent& extent);
     // Replay: takes the blocks that a write of the journal names. (task)
     Status take_named(const Extent& extent);
@@ -100,7 +106,11 @@ private:
     Status load_group(std::uint64_t index);
     Status load_extent(const Extent& extent);
     Status grow(bool metadata);
-    bool take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Extent>& taken);
+    bool take_from(std::uint64_t index, std::uint64_t& wanted, std::vector<Extent>& taken,
+                   std::vector<Extent>& absent);
+    Result<std::vector<Extent>> take_data(std::uint64_t blocks, std::vector<Extent>& absent);
+    Status back_more(std::uint64_t blocks);
+    void make_free(const Extent& extent, bool stale);
     Status apply_deltas(Generation generation, std::vector<bool>& touched);
     Status write_group(std::uint64_t index, Generation generation, Sequence sequence);
     std::vector<layout::FreeItem> items_of(std::uint64_t index);
@@ -123,6 +133,8 @@ private:
     std::uint64_t nodes_free_ = 0;   // physically there, in groups that were read
     std::uint64_t data_cursor_ = 0;  // block behind the last one taken
     std::uint64_t node_cursor_ = 0;
+    std::deque<Extent> backed_;  // taken and physically there, for those who come next
+    std::uint64_t backed_blocks_ = 0;
     std::uint64_t unreleased_ = 0;
     std::uint64_t stale_ = 0;
     std::uint64_t punch_cursor_ = ~std::uint64_t{0};  // group

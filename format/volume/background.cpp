@@ -8,6 +8,8 @@ namespace {
 // nodes, 256 MiB of space.
 constexpr std::uint64_t kDirtyNodes = 16384;
 constexpr std::uint64_t kPendingFreeBlocks = 65536;
+// Late data are worth a host write from here on: 256 KiB.
+constexpr std::uint64_t kLateBlocks = 64;
 // Longest time that somebody who goes waits for free space to go back to the host.
 constexpr std::uint64_t kLongestPunchNs = 2'000'000'000;
 
@@ -16,7 +18,8 @@ constexpr std::uint64_t kLongestPunchNs = 2'000'000'000;
 void Background::pause()
 {
     paused_ = true;
-    while (committing_.running || checkpointing_.running || punching_.running) {
+    while (committing_.running || checkpointing_.running || punching_.running ||
+           writing_late_.running) {
         idle_.wait();
     }
 }
@@ -39,6 +42,9 @@ void Background::after_change()
 {
     if (checkpoint_due()) {
         start(checkpointing_);
+    }
+    if (state_.late.blocks() >= kLateBlocks) {
+        start(writing_late_);
     }
 }
 

@@ -46,6 +46,7 @@ private:
     Status commit();
     Status checkpoint();
     Status punch();
+    Status write_late() { return state_.write_late(); }
 
     State& state_;
     Committer& committer_;
@@ -54,6 +55,7 @@ private:
     Job committing_{&Background::commit};
     Job checkpointing_{&Background::checkpoint};
     Job punching_{&Background::punch};
+    Job writing_late_{&Background::write_late};
     bool paused_ = false;
     std::uint64_t last_commit_ns_ = 0;
     std::uint64_t dropped_blocks_ = 0;  // as the last tick saw them, and when they changed

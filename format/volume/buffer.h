@@ -23,6 +23,7 @@ public:
     BlockBuffer& operator=(const BlockBuffer&) = delete;
     ~BlockBuffer() { ::operator delete (bytes_, std::align_val_t{kBlockBytes}); }
 
+    std::uint64_t blocks() const { return size_ / kBlockBytes; }
     std::span<std::byte> span() { return {bytes_, size_}; }
     std::span<std::byte> block(std::uint64_t index)
     {

@@ -402,6 +402,9 @@ Status Checkpoint::publish(Frozen& frozen)
     superblock.free_space = root(state_.space.mutable_root());
     superblock.range_operations = encode(state_.range_root);
 
+    if (obeys(Rule::late_data_before_superblock)) {
+        COPPICE_TRY(state_.write_late());
+    }
     // Before: nodes, and the data of everything that took effect. After: what reaches them.
     if (obeys(Rule::sync_before_superblock)) {
         COPPICE_TRY(state_.sync());

@@ -4,6 +4,7 @@
 
 #include "format/base/check.h"
 #include "format/base/rules.h"
+#include "format/journal/supersede.h"
 
 namespace coppice {
 
@@ -94,7 +95,7 @@ Status Committer::write_domains(bool wanted_only)
     if (!obeys(Rule::commit_before_acknowledge)) {
         return {};
     }
-    return write_operations(take_pending(chosen));
+    return write_operations(take_pending(chosen), wanted_only);
 }
 
 // How many of the operations, from `begin` on, fit into one commit; never a part of a command.
@@ -117,24 +118,112 @@ Committer::Cut Committer::next_commit(std::span<const JournalOperation> operatio
         if (cut.end > begin && (full || !obeys(Rule::atomic_commands))) {
             break;
         }
-        CHECK(!full);
+        CHECK(!full);  // what takes effect as one fits into one
         payload += command_payload;
         cut = {command_end, blocks};
     }
     return cut;
 }
 
-void Committer::note_written(std::span<const JournalOperation> operations)
+// What a later operation of the same commit undoes is not written, and nor are its data.
+void Committer::leave_out_superseded(std::vector<JournalOperation>& operations)
 {
-    for (const JournalOperation& operation : operations) {
-        Domain& domain = state_.domains[operation.volume()];
-        domain.written = std::max(domain.written, operation.sequence());
+    const std::vector<JournalOperation> superseded = supersede(operations);
+    for (const JournalOperation& operation : superseded) {
+        const bool data = operation.type() == layout::OperationType::write;
+        for (std::uint64_t i = 0; data && i < operation.record.length; ++i) {
+            state_.late.forget(state_.generation, BlockNo(operation.record.block + i));
+        }
     }
+    state_.statistics.superseded_operations += superseded.size();
 }
 
-Status Committer::write_operations(std::vector<JournalOperation> operations)
+// The data go along in the commit.
+void Committer::carry_data(JournalOperation& operation)
 {
-    COPPICE_TRY(operations.empty() ? Status() : close_recovery());
+    auto& record = operation.record;
+    const std::size_t checksums = operation.payload.size();
+    operation.payload.resize(checksums + record.length * kBlockBytes);
+    for (std::uint64_t i = 0; i < record.length; ++i) {
+        std::memcpy(operation.payload.data() + checksums + i * kBlockBytes,
+                    state_.late.find(BlockNo(record.block + i)), kBlockBytes);
+    }
+    record.flags = static_cast<std::uint8_t>(record.flags | layout::kOperationHasData);
+    state_.statistics.journaled_blocks += record.length;
+}
+
+// Late data of the operations: few that somebody waits for go along in the journal, which saves a
+// host write and, mostly, a change of the host's own metadata; others go to their places first.
+Status Committer::prepare_data(std::vector<JournalOperation>& operations, bool wanted)
+{
+    std::vector<JournalOperation*> whole;  // operations all of whose data are late
+    bool any = false;
+    std::uint64_t blocks = 0;
+    std::uint64_t payload = 0;
+    for (JournalOperation& operation : operations) {
+        payload += operation.payload.size();
+        if (operation.type() != layout::OperationType::write) {
+            continue;
+        }
+        std::uint64_t late = 0;
+        for (std::uint64_t i = 0; i < operation.record.length; ++i) {
+            const bool held = state_.late.find(BlockNo(operation.record.block + i)) != nullptr;
+            late += held ? 1U : 0U;
+        }
+        any = any || late != 0;
+        if (late == operation.record.length) {
+            whole.push_back(&operation);
+            blocks += late;
+        } else if (late != 0) {
+            blocks = ~std::uint64_t{0};  // some are on their way already
+            break;
+        }
+    }
+    const bool few = wanted && blocks <= state_.options.journaled_blocks &&
+                     commit_blocks(operations.size(), payload + blocks * kBlockBytes) <=
+                         state_.ring.commit_limit();
+    if (few) {
+        for (JournalOperation* operation : whole) {
+            carry_data(*operation);
+        }
+    } else if (any && obeys(Rule::late_data_before_commit)) {
+        COPPICE_TRY(state_.write_late());
+    }
+    return {};
+}
+
+Status Committer::write_commit(std::vector<JournalOperation> operations)
+{
+    std::uint64_t payload = 0;
+    for (const JournalOperation& operation : operations) {
+        payload += operation.payload.size();
+    }
+    COPPICE_TRY(state_.check_writable());
+    Status written = state_.ring.write(operations, state_.durable, 0);
+    if (!written) {
+        return state_.stop_writing(std::move(written.error()));
+    }
+    ++state_.statistics.commits;
+    state_.statistics.commit_operations += operations.size();
+    state_.statistics.journal_bytes += commit_blocks(operations.size(), payload) * kBlockBytes;
+    return {};
+}
+
+Status Committer::write_operations(std::vector<JournalOperation> operations, bool wanted)
+{
+    if (operations.empty()) {
+        return {};
+    }
+    COPPICE_TRY(close_recovery());
+    std::map<VolumeId, Sequence> newest;
+    for (const JournalOperation& operation : operations) {
+        newest[operation.volume()] = operation.sequence();
+    }
+    const bool one = next_commit(operations, 0).end == operations.size();
+    if (one) {
+        leave_out_superseded(operations);
+    }
+    COPPICE_TRY(prepare_data(operations, wanted));
     for (std::size_t begin = 0; begin < operations.size();) {
         const Cut cut = next_commit(operations, begin);
         if (cut.blocks >= state_.ring.free_blocks() && obeys(Rule::ring_tail_kept)) {
@@ -142,21 +231,20 @@ Status Committer::write_operations(std::vector<JournalOperation> operations)
             // journal any more.
             COPPICE_TRY(make_room_());
             CHECK(operations[begin].sequence() <= state_.durable_sequence);
-            note_written(std::span(operations).subspan(begin));
-            return {};
+            break;
         }
-        const auto commit =
-            std::span<const JournalOperation>(operations).subspan(begin, cut.end - begin);
-        COPPICE_TRY(state_.check_writable());
-        Status written = state_.ring.write(commit, state_.durable, 0);
-        if (!written) {
-            return state_.stop_writing(std::move(written.error()));
+        std::vector<JournalOperation> commit(
+            std::make_move_iterator(operations.begin() + static_cast<std::ptrdiff_t>(begin)),
+            std::make_move_iterator(operations.begin() + static_cast<std::ptrdiff_t>(cut.end)));
+        if (!one) {
+            leave_out_superseded(commit);
         }
-        ++state_.statistics.commits;
-        state_.statistics.commit_operations += commit.size();
-        state_.statistics.journal_bytes += cut.blocks * kBlockBytes;
-        note_written(commit);
+        COPPICE_TRY(write_commit(std::move(commit)));
         begin = cut.end;
+    }
+    for (const auto& [volume, sequence] : newest) {
+        Domain& domain = state_.domains[volume];
+        domain.written = std::max(domain.written, sequence);
     }
     return {};
 }

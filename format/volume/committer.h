@@ -37,8 +37,11 @@ private:
         std::uint64_t blocks;
     };
     Cut next_commit(std::span<const JournalOperation> operations, std::size_t begin) const;
-    Status write_operations(std::vector<JournalOperation> operations);
-    void note_written(std::span<const JournalOperation> operations);
+    Status write_operations(std::vector<JournalOperation> operations, bool wanted);
+    Status write_commit(std::vector<JournalOperation> operations);
+    void leave_out_superseded(std::vector<JournalOperation>& operations);
+    Status prepare_data(std::vector<JournalOperation>& operations, bool wanted);
+    void carry_data(JournalOperation& operation);
     Status sync();
     std::vector<JournalOperation> take_pending(const std::vector<VolumeId>& chosen);
 

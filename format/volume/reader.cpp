@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "format/base/checksum.h"
+#include "format/base/rules.h"
 #include "format/volume/effects.h"
 
 namespace coppice {
@@ -112,30 +113,68 @@ Status Reader::verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std:
     return {};
 }
 
+// Reads what lies at its place and copies what is still in memory. (task)
+Status Reader::fetch(const Plan& plan, std::span<std::byte> into)
+{
+    std::vector<iovec> buffers;
+    std::vector<IoRequest> requests;
+    for (const Piece& piece : plan.pieces) {
+        bool continues = false;
+        for (std::uint64_t i = 0; i < piece.length; ++i) {
+            std::byte* to = into.data() + (piece.offset + i) * kBlockBytes;
+            const std::byte* late =
+                obeys(Rule::late_data_read) ? state_.late.find(piece.block + i) : nullptr;
+            if (late != nullptr) {
+                std::memcpy(to, late, kBlockBytes);
+            } else if (continues) {
+                buffers.back().iov_len += kBlockBytes;
+                requests.back().length_bytes += kBlockBytes;
+            } else {
+                buffers.push_back({to, kBlockBytes});
+                requests.push_back({.kind = IoRequest::Kind::read,
+                                    .offset_bytes = byte_offset(piece.block + i),
+                                    .length_bytes = kBlockBytes});
+            }
+            continues = late == nullptr;
+        }
+    }
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        requests[i].buffers = {&buffers[i], 1};
+    }
+    return requests.empty() ? Status() : state_.disk.run(requests);
+}
+
 Status Reader::read_blocks(VolumeId volume, Lba lba, std::uint64_t count, std::span<std::byte> into)
 {
     COPPICE_ASSIGN(plan, resolve(volume, lba, count));
-    std::vector<iovec> buffers(plan.pieces.size());
-    std::vector<IoRequest> requests(plan.pieces.size());
+    // Nothing has suspended since: what is not in memory is at its place.
     std::uint64_t end = 0;
-    for (std::size_t i = 0; i < plan.pieces.size(); ++i) {
-        const Piece& piece = plan.pieces[i];
+    for (const Piece& piece : plan.pieces) {
         auto gap = into.subspan(end * kBlockBytes, (piece.offset - end) * kBlockBytes);
         std::fill(gap.begin(), gap.end(), std::byte{0});
         end = piece.offset + piece.length;
-        buffers[i] = {into.data() + piece.offset * kBlockBytes, piece.length * kBlockBytes};
-        requests[i].kind = IoRequest::Kind::read;
-        requests[i].offset_bytes = byte_offset(piece.block);
-        requests[i].length_bytes = piece.length * kBlockBytes;
-        requests[i].buffers = {&buffers[i], 1};
     }
     auto rest = into.subspan(end * kBlockBytes);
     std::fill(rest.begin(), rest.end(), std::byte{0});
-    if (requests.empty()) {
-        return {};
-    }
-    COPPICE_TRY(state_.disk.run(requests));
+    COPPICE_TRY(fetch(plan, into));
     return verify(volume, lba, plan, into);
+}
+
+// The part of a piece that is at its place, or the part that is not.
+Reader::Run Reader::data_run(const Piece& piece) const
+{
+    constexpr std::uint64_t kLookedAt = 1024;
+    Run run{BlockState::data, piece.length, piece.block.value, false};
+    if (state_.late.blocks() == 0) {
+        return run;
+    }
+    run.late = state_.late.find(piece.block) != nullptr;
+    run.length = 1;
+    while (run.length < std::min(piece.length, kLookedAt) &&
+           (state_.late.find(piece.block + run.length) != nullptr) == run.late) {
+        ++run.length;
+    }
+    return run;
 }
 
 Result<Reader::Run> Reader::run_at(VolumeId volume, Lba lba, std::uint64_t count)
@@ -163,7 +202,7 @@ Result<Reader::Run> Reader::run_at(VolumeId volume, Lba lba, std::uint64_t count
         if (first.offset > 0) {
             return Run{BlockState::hole, first.offset, 0};
         }
-        return Run{BlockState::data, first.length, first.block.value};
+        return data_run(first);
     }
 }
 

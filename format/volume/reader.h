@@ -18,6 +18,7 @@ public:
         BlockState state = BlockState::hole;
         std::uint64_t length = 0;
         std::uint64_t block = 0;  // data: where in the image
+        bool late = false;        // ... they will be, and are in memory now
     };
     Result<Run> run_at(VolumeId volume, Lba lba, std::uint64_t count);
 
@@ -37,6 +38,8 @@ private:
     std::optional<Missing> resolve_version(VersionId version, Lba lba, std::uint64_t count,
                                            std::uint64_t offset, unsigned depth, Plan& plan,
                                            Status& failed) const;
+    Run data_run(const Piece& piece) const;
+    Status fetch(const Plan& plan, std::span<std::byte> into);
     Status verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std::byte> bytes);
 
     State& state_;

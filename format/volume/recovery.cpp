@@ -45,7 +45,7 @@ Status load_catalog(State& state)
 Result<bool> data_verify(State& state, const JournalOperation& operation)
 {
     const auto& record = operation.record;
-    if (operation.type() != layout::OperationType::write ||
+    if (operation.type() != layout::OperationType::write || operation.has_data() ||
         operation.sequence() <= state.durable_sequence) {
         return true;  // what the superblock contains was synced before it
     }
@@ -82,6 +82,16 @@ Status verify_tail(State& state, Scan& scan)
     return {};
 }
 
+// Data that the commit carries may not be at their place.
+void hold_data(State& state, const JournalOperation& operation)
+{
+    const std::uint64_t length = operation.record.length;
+    auto buffer = std::make_shared<BlockBuffer>(length);
+    std::memcpy(buffer->span().data(), operation.data().data(), length * kBlockBytes);
+    state.late.hold(state.generation, {BlockNo(operation.record.block), length}, std::move(buffer),
+                    0);
+}
+
 bool to_be_applied(const State& state, const JournalOperation& operation)
 {
     return operation.sequence() > state.durable_sequence || !obeys(Rule::skip_contained);
@@ -102,7 +112,13 @@ Status apply_command(State& state, Effects& effects, std::span<JournalOperation>
             break;
         }
     }
-    return effects.apply(command);
+    COPPICE_TRY(effects.apply(command));
+    for (const JournalOperation& operation : command) {
+        if (operation.has_data() && obeys(Rule::journaled_data_replayed)) {
+            hold_data(state, operation);
+        }
+    }
+    return {};
 }
 
 Status replay(State& state, Scan& scan)

@@ -38,6 +38,7 @@ State::State(Disk& disk_port, const OpenOptions& open_options,
       map(cache),
       ring(disk_port, image_header.journal_start, image_header.journal_blocks,
            seed_of(image_header)),
+      late(disk_port),
       catalog_root(decode(superblock.catalog)),
       range_root(decode(superblock.range_operations)),
       sequence(superblock.sequence),
@@ -95,6 +96,25 @@ Status State::sync()
     COPPICE_TRY(std::move(done));
     sync_covered_ = covers;
     ++statistics.syncs;
+    return {};
+}
+
+Status State::write_late()
+{
+    Status written = late.write_out();
+    if (!written) {
+        return stop_writing(std::move(written.error()));
+    }
+    return {};
+}
+
+Status State::make_room_for_late()
+{
+    constexpr std::uint64_t kMostLate = 4096;  // blocks: 16 MiB
+    Status written = late.make_room(kMostLate);
+    if (!written) {
+        return stop_writing(std::move(written.error()));
+    }
     return {};
 }
 

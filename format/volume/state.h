@@ -16,6 +16,7 @@
 #include "format/space/reference_table.h"
 #include "format/space/space.h"
 #include "format/volume/catalog.h"
+#include "format/volume/late_writes.h"
 #include "format/volume/map.h"
 #include "format/volume/store.h"
 
@@ -99,6 +100,7 @@ struct State {
     DeadTable dead;
     Map map;
     Ring ring;
+    LateWrites late;
     Catalog catalog;
     NodeRef catalog_root;
     NodeRef range_root;
@@ -132,6 +134,11 @@ struct State {
     // once and a second sync beside it would succeed. A failure stops all writing: the host may
     // have dropped what it could not write. (task)
     Status sync();
+
+    // Late data that are held at the call are at their place afterwards; or at least so many that
+    // there is room for more. A failure stops all writing. (task)
+    Status write_late();
+    Status make_room_for_late();
 
     // Nodes that a checkpoint may need for what is pending: operations leave that many. Those that
     // free space may go further into what is always kept.

@@ -79,6 +79,20 @@ void attach_record(JournalOperation& operation, const layout::VolumeRecord& reco
     std::memcpy(operation.payload.data(), static_cast<const void*>(&record), sizeof(record));
 }
 
+// Writes zeroes, really, over a run of blocks.
+Status write_zeroes_at(Disk& disk, BlockNo first, std::uint64_t blocks)
+{
+    constexpr std::uint64_t kAtOnce = 256;
+    BlockBuffer zeroes(std::min(kAtOnce, blocks));
+    std::fill(zeroes.span().begin(), zeroes.span().end(), std::byte{0});
+    for (std::uint64_t done = 0; done < blocks; done += kAtOnce) {
+        const std::uint64_t count = std::min(kAtOnce, blocks - done);
+        COPPICE_TRY(
+            disk.write(byte_offset(first + done), zeroes.span().first(count * kBlockBytes)));
+    }
+    return {};
+}
+
 class StoreImpl : public Store {
 public:
     explicit StoreImpl(std::unique_ptr<State> state)
@@ -195,6 +209,7 @@ Statistics StoreImpl::statistics() const
     Statistics result = state_->statistics;
     result.nodes_read = state_->cache.nodes_read();
     result.nodes_written = state_->cache.nodes_written();
+    result.late_blocks = state_->late.written_blocks();
     return result;
 }
 
@@ -547,7 +562,7 @@ Result<BlockStatus> StoreImpl::block_status(VolumeId volume, Range range)
     const std::uint64_t skipped = range.offset_bytes % kBlockBytes;
     status.length_bytes =
         std::min((lba.value + run.length) * kBlockBytes, end) - range.offset_bytes;
-    if (run.state == BlockState::data) {
+    if (run.state == BlockState::data && !run.late) {
         status.host_offset = byte_offset(BlockNo(run.block)) + skipped;
     }
     return status;
@@ -680,7 +695,8 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     finish_header(header);
 
     // An old image's blocks must not be taken for the new one's: the fixed region is emptied first.
-    // The journal is made physically present, so that a full host does not stop a commit.
+    // The journal is written once, so that a full host does not stop a commit, and so that a commit
+    // changes bytes of the host file and nothing else, which makes its sync cheaper.
     std::vector<IoRequest> requests(2);
     requests[0] = {.kind = IoRequest::Kind::truncate, .offset_bytes = 0};
     requests[1] = {.kind = IoRequest::Kind::truncate,
@@ -689,10 +705,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     for (IoRequest& request : requests) {
         COPPICE_TRY(disk.run({&request, 1}));
     }
-    IoRequest allocate{.kind = IoRequest::Kind::allocate,
-                       .offset_bytes = 0,
-                       .length_bytes = geometry.fixed_blocks * kBlockBytes};
-    COPPICE_TRY(disk.run({&allocate, 1}));
+    COPPICE_TRY(write_zeroes_at(disk, BlockNo(0), geometry.fixed_blocks));
 
     // The first checkpoint makes the trees; the header comes last and makes it an image.
     OpenOptions open;

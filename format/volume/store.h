@@ -64,6 +64,10 @@ struct OpenOptions {
     bool punch = true;
     std::uint64_t punch_delay_ns = 10'000'000'000;
     std::uint64_t punch_blocks = 256;
+    // Writes of at most so many blocks are answered from memory and reach the host together; a
+    // flush of at most so many blocks carries them in the journal.
+    std::uint64_t late_write_blocks = 16;
+    std::uint64_t journaled_blocks = 16;
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
 };
 
@@ -124,6 +128,9 @@ struct Statistics {
     std::uint64_t range_references = 0;  // clones that became one
     std::uint64_t read_bytes = 0, written_bytes = 0;
     std::uint64_t commits = 0, commit_operations = 0, journal_bytes = 0, syncs = 0;
+    std::uint64_t superseded_operations = 0;  // never written
+    std::uint64_t journaled_blocks = 0;       // data that a commit carried
+    std::uint64_t late_blocks = 0;            // data that reached their place later
     std::uint64_t checkpoints = 0, nodes_written = 0, nodes_read = 0;
     std::uint64_t punched_bytes = 0;  // given back to the host
 };

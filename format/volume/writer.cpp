@@ -92,7 +92,10 @@ bool aligned(std::uint64_t offset_bytes, std::span<const CloneSource> sources)
 Writer::Staged::~Staged()
 {
     for (const Extent& extent : extents_) {
-        state_.space.return_data(extent);
+        state_.space.return_data(extent, false);
+    }
+    for (const Late& late : late_) {
+        state_.space.return_data(late.extent, true);
     }
 }
 
@@ -105,6 +108,26 @@ Result<std::vector<Extent>> Writer::Staged::take(std::uint64_t blocks)
     return taken;
 }
 
+Result<std::vector<Extent>> Writer::Staged::take_late(std::shared_ptr<BlockBuffer> buffer)
+{
+    auto taken = state_.space.take_backed(buffer->blocks());
+    std::uint64_t first = 0;
+    for (std::size_t i = 0; taken && i < taken->size(); ++i) {
+        late_.push_back({(*taken)[i], buffer, first});
+        first += (*taken)[i].length;
+    }
+    return taken;
+}
+
+void Writer::Staged::keep()
+{
+    extents_.clear();
+    for (Late& late : late_) {
+        state_.late.hold(state_.generation, late.extent, std::move(late.buffer), late.first);
+    }
+    late_.clear();
+}
+
 // Runs `body`; when there is no space and a checkpoint may find some, once more after it. The body
 // holds no pin and no lock between the two.
 template <typename Body>
@@ -114,6 +137,7 @@ Status Writer::with_space(Body body)
     if (state_.cache.dirty_count() > kMostDirtyNodes) {
         COPPICE_TRY(checkpoint_.run());
     }
+    COPPICE_TRY(state_.make_room_for_late());
     Status done = body();
     if (done || done.error().code != ErrorCode::no_space || state_.failure) {
         return done;
@@ -148,26 +172,40 @@ Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes, std::uin
     return {};
 }
 
-Status Writer::stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Staged& staged,
-                     Command& command)
+Status Writer::write_now(std::span<const Extent> extents, BlockBuffer& buffer)
 {
-    const std::uint64_t count = blocks.size() / kBlockBytes;
-    while (state_.punching && state_.space.data_at_hand() < count) {
-        state_.punch_waiters.wait();  // rather than grow the file
-    }
-    COPPICE_ASSIGN(extents, staged.take(count));
     std::vector<iovec> buffers(extents.size());
     std::vector<IoRequest> requests(extents.size());
     std::uint64_t done = 0;
     for (std::size_t i = 0; i < extents.size(); ++i) {
-        const Extent& extent = extents[i];
-        const auto part = blocks.subspan(done * kBlockBytes, extent.length * kBlockBytes);
+        const std::uint64_t bytes = extents[i].length * kBlockBytes;
+        buffers[i] = {buffer.block(done).data(), bytes};
+        requests[i] = {.kind = IoRequest::Kind::write,
+                       .offset_bytes = byte_offset(extents[i].block),
+                       .length_bytes = bytes,
+                       .buffers = {&buffers[i], 1}};
+        done += extents[i].length;
+    }
+    return state_.disk.run(requests);
+}
+
+Status Writer::stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
+                     Command& command)
+{
+    const std::uint64_t count = buffer->blocks();
+    const bool late = count <= state_.options.late_write_blocks;
+    while (state_.punching && state_.space.data_at_hand() < count) {
+        state_.punch_waiters.wait();  // rather than grow the file
+    }
+    COPPICE_ASSIGN(extents, late ? staged.take_late(buffer) : staged.take(count));
+    std::uint64_t done = 0;
+    for (const Extent& extent : extents) {
         JournalOperation operation =
             make_operation(layout::OperationType::write, volume, lba + done, extent.length);
         operation.record.block = extent.block.value;
         operation.payload.resize((extent.length - 1) * 4);
         for (std::uint64_t block = 0; block < extent.length; ++block) {
-            const Le32 checksum = data_checksum(part.subspan(block * kBlockBytes, kBlockBytes));
+            const Le32 checksum = data_checksum(buffer->block(done + block));
             if (block == 0) {
                 operation.record.checksum = checksum;
             } else {
@@ -176,12 +214,10 @@ Status Writer::stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Stag
             }
         }
         command.push_back(std::move(operation));
-        buffers[i] = {part.data(), part.size()};
-        requests[i].kind = IoRequest::Kind::write;
-        requests[i].offset_bytes = byte_offset(extent.block);
-        requests[i].length_bytes = part.size();
-        requests[i].buffers = {&buffers[i], 1};
         done += extent.length;
+    }
+    if (late) {
+        return {};
     }
     if (!obeys(Rule::data_before_effect)) {
         Command early = command;
@@ -189,7 +225,7 @@ Status Writer::stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Stag
         staged.keep();
         command.clear();
     }
-    return state_.disk.run(requests);
+    return write_now(extents, *buffer);
 }
 
 void Writer::enqueue(VolumeId volume, Command& command)
@@ -292,17 +328,18 @@ Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes, std::span
     RangeLock lock(state_, volume, offset_bytes, end, head || tail);
     Pin pin(state_);
     const std::uint64_t count = (end_block - begin_block) / kBlockBytes;
-    BlockBuffer buffer(count);
+    auto buffer = std::make_shared<BlockBuffer>(count);
     if (head || (tail && count == 1)) {
-        COPPICE_TRY(reader_.read_blocks(volume, lba_of(begin_block), 1, buffer.block(0)));
+        COPPICE_TRY(reader_.read_blocks(volume, lba_of(begin_block), 1, buffer->block(0)));
     }
     if (tail && count > 1) {
-        COPPICE_TRY(reader_.read_blocks(volume, lba_of(end_block - 1), 1, buffer.block(count - 1)));
+        COPPICE_TRY(
+            reader_.read_blocks(volume, lba_of(end_block - 1), 1, buffer->block(count - 1)));
     }
-    gather(from, buffer.span().subspan(offset_bytes - begin_block, length));
+    gather(from, buffer->span().subspan(offset_bytes - begin_block, length));
     Staged staged(state_);
     Command command;
-    COPPICE_TRY(stage(volume, lba_of(begin_block), buffer.span(), staged, command));
+    COPPICE_TRY(stage(volume, lba_of(begin_block), buffer, staged, command));
     COPPICE_TRY(take_effect(volume, command, end));
     staged.keep();
     return {};
@@ -347,15 +384,15 @@ Status Writer::clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& sta
     if (run.state != BlockState::data) {
         return {};
     }
-    BlockBuffer buffer(1);
-    COPPICE_TRY(reader_.read_blocks(volume, lba, 1, buffer.span()));
+    auto buffer = std::make_shared<BlockBuffer>(1);
+    COPPICE_TRY(reader_.read_blocks(volume, lba, 1, buffer->span()));
     for (unsigned part = 0; part < kBlockBytes / 512; ++part) {
         if ((parts >> part & 1U) != 0) {
-            const auto bytes = buffer.span().subspan(part * 512, 512);
+            const auto bytes = buffer->span().subspan(part * 512, 512);
             std::fill(bytes.begin(), bytes.end(), std::byte{0});
         }
     }
-    return stage(volume, lba, buffer.span(), staged, command);
+    return stage(volume, lba, buffer, staged, command);
 }
 
 Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,

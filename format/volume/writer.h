@@ -47,20 +47,31 @@ private:
         Staged& operator=(const Staged&) = delete;
         ~Staged();
         Result<std::vector<Extent>> take(std::uint64_t blocks);
-        void keep() { extents_.clear(); }
+        // Blocks for data that are written later; the buffer holds one block for each.
+        Result<std::vector<Extent>> take_late(std::shared_ptr<BlockBuffer> buffer);
+        // The operations took effect: nothing has suspended since.
+        void keep();
 
     private:
+        struct Late {
+            Extent extent;
+            std::shared_ptr<BlockBuffer> buffer;
+            std::uint64_t first;  // block of the buffer
+        };
         State& state_;
-        std::vector<Extent> extents_;
+        std::vector<Extent> extents_;  // written already
+        std::vector<Late> late_;
     };
 
     template <typename Body>
     Status with_space(Body body);
     Status check_range(VolumeId volume, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                        bool for_writing) const;
-    // Writes whole blocks to new places and appends the operations that map them.
-    Status stage(VolumeId volume, Lba lba, std::span<std::byte> blocks, Staged& staged,
+    // Finds new places for whole blocks, writes them there or leaves that for later, and appends
+    // the operations that map them.
+    Status stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
                  Command& command);
+    Status write_now(std::span<const Extent> extents, BlockBuffer& buffer);
     // `end_bytes`: the volume must still be that long.
     Status take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes);
     Status check_sources(const Command& command) const;
