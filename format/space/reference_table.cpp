@@ -26,6 +26,7 @@ ReferenceTable::ReferenceTable(NodeCache& cache, Space& space, const NodeRef& ro
 void ReferenceTable::add(Generation generation, const Extent& extent)
 {
     additions_[generation.value % 2].push_back(extent);
+    ++pending_;
 }
 
 Result<ReferenceTable::Piece> ReferenceTable::change_piece(BlockNo block, BlockNo end, bool add,
@@ -92,6 +93,7 @@ Status ReferenceTable::write(Generation generation, Sequence sequence)
 {
     std::vector<Extent> additions = std::move(additions_[generation.value % 2]);
     additions_[generation.value % 2].clear();
+    pending_ -= additions.size();
     const Change change{space_, generation, sequence, Sequence(), ListId()};
     for (const Extent& extent : additions) {
         const BlockNo end = extent.block + extent.length;

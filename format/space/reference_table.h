@@ -16,6 +16,7 @@ public:
 
     // The blocks have one reference more, from this generation on.
     void add(Generation generation, const Extent& extent);
+    std::uint64_t pending() const { return pending_; }
 
     // Counts the additions of a generation. (task)
     Status write(Generation generation, Sequence sequence);
@@ -40,6 +41,7 @@ private:
     Tree tree_;
     NodeRef root_;
     std::vector<Extent> additions_[2];
+    std::uint64_t pending_ = 0;
 };
 
 }  // namespace coppice

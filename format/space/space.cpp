@@ -452,8 +452,14 @@ BlockNo Space::take_node(Generation generation)
 
 void Space::return_node(BlockNo block, Generation generation)
 {
-    // Used and freed within one generation: both are written down, and the block waits like any.
-    free_node(generation, block);
+    // Used and freed within one generation: both are written down. No superblock ever names it, so
+    // it need not wait for one, and a large tree that is emptied on a full host does with few
+    // nodes.
+    deltas_[parity(generation)].push_back({{block, 1}, false, true});
+    Group& group = group_of(block);
+    CHECK(group.free.set(block.value % kGroupBlocks, 1));
+    ++group.free_count;
+    ++nodes_free_;
 }
 
 void Space::drop_node(ListId list, BlockNo block, Sequence birth, Generation generation)

@@ -81,6 +81,7 @@ public:
         layout::CatalogItem bytes;
     };
     std::vector<Item> items() const;
+    std::size_t item_count() const { return volumes.size() + versions.size() + lists.size(); }
     // Takes one item of the catalog tree in; an Error names what cannot be.
     Status add_item(const layout::CatalogItem& item);
     // After all items: do they fit together?

@@ -11,11 +11,6 @@ namespace {
 
 using layout::OperationType;
 
-// A leaf has room for at least so many further items before it is split again; an operation inserts
-// three at most: its own, and what is left on both sides of it.
-constexpr std::uint64_t kItemsPerNewLeaf = 12;
-constexpr std::uint64_t kItemsOfOperation = 3;
-
 tl::unexpected<Error> impossible(const layout::OperationRecord& record, std::string_view what)
 {
     return fail(ErrorCode::bad_record,
@@ -104,7 +99,7 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
                 COPPICE_TRY(load_range(source, Lba(record.source_lba), record.length, *missing));
                 return false;
             }
-            nodes += runs.size() / kItemsPerNewLeaf + 1;
+            nodes += runs.size() / Map::kItemsPerNewLeaf + 1;
         }
     }
     for (const Touched& touched : touched_by(command)) {
@@ -115,7 +110,7 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
             COPPICE_TRY(load_range(touched.volume, touched.lba, touched.length, *missing));
             return false;
         }
-        nodes += Map::nodes_for(leaves) + touched.operations * kItemsOfOperation / kItemsPerNewLeaf;
+        nodes += Map::nodes_for(leaves, touched.operations);
     }
     if (state_.space.nodes_at_hand() < nodes + reserve) {
         COPPICE_TRY(state_.space.ensure_nodes(nodes, reserve));

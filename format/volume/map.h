@@ -40,11 +40,15 @@ public:
     std::optional<Missing> advance(const NodeRef& root, Lba& reached, Lba end) const;
     Status load(const Missing& missing) { return tree_.load(missing); }
 
-    // Nodes that `cut` and one `put` may take after `prepare` has counted leaves: each leaf copied,
-    // and split where an item is cut in two; paths to both ends.
-    static std::uint64_t nodes_for(std::uint64_t leaves)
+    // A leaf has room for at least so many further items before it is split again.
+    static constexpr std::uint64_t kItemsPerNewLeaf = 12;
+    // Nodes that `operations` that follow each other, each a `cut` and a `put`, may take after
+    // `prepare` has counted the leaves of all of them: each leaf copied, and split where an item is
+    // cut in two; paths to both ends. An operation inserts three items at most: its own, and what
+    // is left on both sides of it.
+    static std::uint64_t nodes_for(std::uint64_t leaves, std::uint64_t operations)
     {
-        return 2 * leaves + 4 * kMaxNodesPerChange;
+        return 2 * leaves + 4 * kMaxNodesPerChange + operations * 3 / kItemsPerNewLeaf;
     }
 
     // Takes everything out of [lba, lba + length); `removed` sees each part that goes.

@@ -120,11 +120,17 @@ Status State::make_room_for_late()
 
 std::uint64_t State::node_reserve(bool frees_space) const
 {
-    // The trees of the image, in the worst case one leaf for each few changes, and their paths.
     constexpr std::uint64_t kAlways = 256;
     constexpr std::uint64_t kForFreeing = 512;
-    return kAlways + (frees_space ? 0 : kForFreeing) + checksums.pending_chunks() / 4 +
-           space.pending_drops() / 8;
+    // In the trees of the image each change may copy a leaf of its own, as long as there are leaves
+    // that were not copied, and adds to one that is split now and then. A drop also touches the
+    // free space of its group. The catalog is small: as if all of it were written anew.
+    const std::uint64_t drops = space.pending_drops();
+    const std::uint64_t changes = checksums.pending_chunks() + references.pending() + drops;
+    const Space::Totals& totals = space.tree_totals();
+    return kAlways + (frees_space ? 0 : kForFreeing) + std::min(changes, totals.node_blocks) +
+           changes / 4 + std::min(drops, totals.image_blocks / layout::kGroupBlocks) +
+           catalog.item_count() / 4;
 }
 
 void State::join(VolumeId a, VolumeId b)

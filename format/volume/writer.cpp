@@ -604,8 +604,10 @@ Status Writer::manage(const JournalOperation& operation, const std::vector<Volum
 Status Writer::manage_once(const JournalOperation& operation, const std::vector<VolumeId>& involved)
 {
     const VolumeId volume = operation.volume();
-    // Whoever reads a part of a block to write the whole must not have read it before a rollback.
-    const bool excludes = operation.type() == layout::OperationType::rollback;
+    // Whoever reads a part of a block to write the whole must not have read it before a rollback,
+    // or before a shrink: the volume may have grown again when the write takes effect.
+    const bool excludes =
+        operation.type() == layout::OperationType::rollback || operation.record.length > 0;
     RangeLock lock(state_, volume, 0, excludes ? layout::kMaxVolumeBytes : 0, excludes);
     Command command{operation};
     CacheUse use(state_.cache);
