@@ -95,9 +95,10 @@ TEST_CASE("writes of whole blocks without end do not keep a partial one waiting"
 
 namespace {
 
-// Reads of data take long from now on; the maps are in memory.
+// Reads of data take long from now on; the maps are in memory, what was written is not.
 void make_reads_slow(SlowDiskStore& bench)
 {
+    REQUIRE(bench.store->checkpoint());
     bench.delay = [](const IoRequest& request) {
         return request.kind == IoRequest::Kind::read ? 10 * kMillisecond : 0;
     };
