@@ -179,7 +179,7 @@ BlockMeasureInfo* coppice_bdrv_measure(QemuOpts* options, BlockDriverState* sour
         }
         size = length;
     }
-    if (journal == 0) journal = size / 256; /* as the store scales it */
+    if (journal == 0) journal = size / 64; /* as the store scales it */
     journal = MAX(MIN(journal, 64 * MiB), 4 * MiB);
     BlockMeasureInfo* info = g_new0(BlockMeasureInfo, 1);
     info->required = data + overhead_bytes(data, journal);

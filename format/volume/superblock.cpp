@@ -197,8 +197,9 @@ bool fits(const layout::Superblock& superblock, const layout::ImageHeader& heade
 
 Geometry geometry_for(std::uint64_t volume_bytes, std::uint64_t journal_bytes)
 {
-    // 1/256 of the volume: a 16 GiB volume has the largest journal.
-    const std::uint64_t wanted = journal_bytes != 0 ? journal_bytes : volume_bytes / 256;
+    // 1/64 of the volume: one of 4 GiB has the largest journal. A checkpoint comes with each half
+    // ring, and of scattered small writes each costs a node: the more of them it gathers the fewer.
+    const std::uint64_t wanted = journal_bytes != 0 ? journal_bytes : volume_bytes / 64;
     Geometry geometry;
     geometry.journal_start = layout::kJournalStart;
     geometry.journal_blocks = std::clamp(divide_up(wanted, kBlockBytes), layout::kMinJournalBlocks,
