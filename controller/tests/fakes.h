@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -122,6 +123,8 @@ public:
     std::optional<ErrorCode> fail_io;      // for the next operations
     std::optional<ErrorCode> fail_manage;  // for the next management call
     bool image_read_only = false;
+    std::set<std::pair<std::uint64_t, std::uint64_t>> streams;  // volume, number
+    std::uint64_t last_stream = 0;
     unsigned flushes = 0;
     unsigned checkpoints = 0;
     unsigned settles = 0;
@@ -248,6 +251,22 @@ public:
     Status write_zeroes(VolumeId, Range) override { return {}; }
     Status clone(VolumeId, std::uint64_t, std::span<const CloneSource>) override { return {}; }
     Status flush(VolumeId) override { return {}; }
+    Result<StreamId> open_stream(VolumeId volume) override
+    {
+        COPPICE_TRY(injected());
+        const StreamId id(++last_stream);
+        streams.insert({volume.value, id.value});
+        return id;
+    }
+    Status close_stream(VolumeId volume, StreamId stream) override
+    {
+        COPPICE_TRY(injected());
+        if (streams.erase({volume.value, stream.value}) == 0) {
+            return fail(ErrorCode::not_found, "no such stream");
+        }
+        return {};
+    }
+    Status perform(const Operation& operation) override { return execute(operation); }
     Result<BlockStatus> block_status(VolumeId, Range) override { return BlockStatus{}; }
     Status checkpoint() override
     {

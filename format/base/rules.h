@@ -28,6 +28,8 @@ enum class Rule : std::uint8_t {
     replay_in_order,            // replay applies operations in the order in which they took effect
     order_in_domain,            // operations of a domain are committed in their order
     joined_domains,             // domains that build on each other are committed together
+    partial_blocks_take_along,  // ... also where one writes a part of another's block
+    ordered_flush_cuts_all,     // an ordered flush holds for all domains of the volume
     atomic_commands,            // the parts of one command are in one commit
     pinned_readers,             // blocks are not re-used under a reader
     partial_block_lock,         // a read-modify-write excludes other writes to its blocks
@@ -43,7 +45,7 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 25> kRuleNames = {{
+inline constexpr std::array<RuleName, 27> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
@@ -61,6 +63,8 @@ inline constexpr std::array<RuleName, 25> kRuleNames = {{
     {Rule::replay_in_order, "replay_in_order"},
     {Rule::order_in_domain, "order_in_domain"},
     {Rule::joined_domains, "joined_domains"},
+    {Rule::partial_blocks_take_along, "partial_blocks_take_along"},
+    {Rule::ordered_flush_cuts_all, "ordered_flush_cuts_all"},
     {Rule::atomic_commands, "atomic_commands"},
     {Rule::pinned_readers, "pinned_readers"},
     {Rule::partial_block_lock, "partial_block_lock"},

@@ -45,6 +45,8 @@ using CommitNo = Unit<struct CommitNoTag>;
 using VersionId = Unit<struct VersionIdTag>;
 // Number of a volume or snapshot as users and guests see it (an NVMe namespace id), never re-used.
 using VolumeId = Unit<struct VolumeIdTag>;
+// Number of a stream: a further domain of order inside a volume; 0 is the volume's own.
+using StreamId = Unit<struct StreamIdTag>;
 // Number of a dead list (see FORMAT.md, "Who owns a block").
 using ListId = Unit<struct ListIdTag>;
 

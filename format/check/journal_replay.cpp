@@ -77,6 +77,31 @@ void JournalReplay::run(bool apply_operations)
 {
     load_volumes();
     CheckReport& report = findings_.report();
+    gather();
+    // Domains stand in the journal each in its order, and together in any; what takes effect
+    // follows the sequence.
+    std::stable_sort(gathered_.begin(), gathered_.end(), [](const auto& a, const auto& b) {
+        return a.operation.record.sequence < b.operation.record.sequence;
+    });
+    for (const Gathered& gathered : gathered_) {
+        if (apply_operations && !stopped_) {
+            JournalOperation operation = gathered.operation;
+            operation.payload = gathered.payload;
+            synced_ = gathered.synced;
+            apply(gathered.commit, operation);
+        }
+    }
+    report.replay_complete = apply_operations && !stopped_;
+    if (report.replay_complete && findings_.options().verify_data) {
+        verify_placed();
+    }
+}
+
+// The operations that recovery applies, up to the first commit that does not count.
+void JournalReplay::gather()
+{
+    CheckReport& report = findings_.report();
+    std::map<std::pair<std::uint32_t, std::uint16_t>, std::uint64_t> last;  // of each domain
     Commit commit;
     std::uint64_t done = 0;
     for (const CommitPlace& place : scan_.commits()) {
@@ -94,24 +119,32 @@ void JournalReplay::run(bool apply_operations)
             return;
         }
         // Data that no sync is known to cover decide whether the commit counts at all.
-        synced_ = place.commit <= scan_.newest_synced();
-        if (!synced_ && !data_verify(commit)) {
+        const bool synced = place.commit <= scan_.newest_synced();
+        if (!synced && !data_verify(commit)) {
             return;
         }
         ++report.journal_commits;
         for (const JournalOperation& operation : commit.operations) {
-            if (operation.record.sequence <= image_.sequence()) {
+            const layout::OperationRecord& record = operation.record;
+            if (record.sequence <= image_.sequence()) {
                 continue;  // the trees have it
             }
             ++report.journal_operations;
-            if (apply_operations && !stopped_) {
-                apply(place, operation);
+            std::uint64_t& before = last[{record.volume.get(), record.stream.get()}];
+            if (record.sequence <= before) {
+                report_operation(
+                    place.commit, operation,
+                    fmt::format("a later operation of its domain ({}) came before it", before));
+                continue;
+            }
+            before = record.sequence;
+            // Data and checksums are looked at commit by commit; what is kept is for management.
+            const bool data = record.type == static_cast<std::uint8_t>(OperationType::write);
+            gathered_.push_back({place.commit, synced, operation, {}});
+            if (!data) {
+                gathered_.back().payload.assign(operation.payload.begin(), operation.payload.end());
             }
         }
-    }
-    report.replay_complete = apply_operations && !stopped_;
-    if (report.replay_complete && findings_.options().verify_data) {
-        verify_placed();
     }
 }
 
@@ -217,12 +250,17 @@ bool JournalReplay::operation_data_verify(const JournalOperation& operation)
     return true;
 }
 
-void JournalReplay::apply(const CommitPlace& place, const JournalOperation& operation)
+void JournalReplay::apply(std::uint64_t commit, const JournalOperation& operation)
 {
     const std::string wrong = apply_to_model(operation);
-    if (wrong.empty()) {
-        return;
+    if (!wrong.empty()) {
+        report_operation(commit, operation, wrong);
     }
+}
+
+void JournalReplay::report_operation(std::uint64_t commit, const JournalOperation& operation,
+                                     const std::string& wrong)
+{
     const layout::OperationRecord& record = operation.record;
     const auto found = catalog_.volumes().find(record.volume);
     const bool data = record.type == static_cast<std::uint8_t>(OperationType::write);
@@ -231,7 +269,7 @@ void JournalReplay::apply(const CommitPlace& place, const JournalOperation& oper
          .kind = FindingKind::replay,
          .text = fmt::format("journal commit {}, operation of sequence {} (type {}, "
                              "volume {}, lba {}, {} blocks): {}",
-                             place.commit, record.sequence.get(), record.type, record.volume.get(),
+                             commit, record.sequence.get(), record.type, record.volume.get(),
                              record.lba.get(), record.length.get(), wrong),
          .tree = "journal",
          .block = data ? record.block.get() : 0,
@@ -307,11 +345,6 @@ std::string JournalReplay::apply_to_model(const JournalOperation& operation)
     if (target == nullptr) {
         return "the volume does not exist";
     }
-    if (record.sequence <= target->last_sequence) {
-        return fmt::format("a later operation of the volume ({}) came before it",
-                           target->last_sequence);
-    }
-    target->last_sequence = record.sequence;
     const bool manages =
         type == OperationType::remove_volume || type == OperationType::change_volume;
     if (target->snapshot && !manages) {
@@ -447,7 +480,6 @@ std::string JournalReplay::apply_create(const JournalOperation& operation)
     if (std::string wrong = new_volume(record.volume, volume_record); !wrong.empty()) {
         return wrong;
     }
-    volumes_[record.volume].last_sequence = record.sequence;
     if (record.source_volume == 0) {
         return {};
     }

@@ -55,8 +55,15 @@ private:
     struct VolumeModel {
         bool snapshot = false;
         std::uint64_t size_blocks = 0;
-        std::uint64_t last_sequence = 0;
         Overlay placed;
+    };
+
+    // An operation that counts; its payload if it is not of a write.
+    struct Gathered {
+        std::uint64_t commit;
+        bool synced;
+        JournalOperation operation;
+        std::vector<std::byte> payload;
     };
 
     void load_volumes();
@@ -67,7 +74,10 @@ private:
     static std::span<const std::byte> carried_data(const JournalOperation& operation,
                                                    std::uint64_t index);
     static std::uint32_t expected_checksum(const JournalOperation& operation, std::uint64_t index);
-    void apply(const CommitPlace& place, const JournalOperation& operation);
+    void gather();
+    void apply(std::uint64_t commit, const JournalOperation& operation);
+    void report_operation(std::uint64_t commit, const JournalOperation& operation,
+                          const std::string& wrong);
     std::string apply_to_model(const JournalOperation& operation);
     std::string apply_write(const layout::OperationRecord& record, VolumeModel& volume);
     std::string apply_clone(const layout::OperationRecord& record, VolumeModel& volume);
@@ -88,6 +98,7 @@ private:
     SpaceCount& space_;
     Findings& findings_;
     std::map<std::uint32_t, VolumeModel> volumes_;
+    std::vector<Gathered> gathered_;
     BlockUsers users_;
     std::uint64_t copied_ = 0;  // runs copied for snapshots and clones: bounds the memory
     bool stopped_ = false;

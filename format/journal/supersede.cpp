@@ -9,7 +9,8 @@ namespace coppice {
 
 namespace {
 
-// Ranges that later operations of a volume overwrite: begin -> end, neither touching nor overlapping.
+// Ranges that later operations of a volume overwrite: begin -> end, neither touching nor
+// overlapping.
 class Covered {
 public:
     bool contains(std::uint64_t begin, std::uint64_t end) const
@@ -46,7 +47,7 @@ bool replaces(layout::OperationType type)
 
 std::vector<JournalOperation> supersede(std::vector<JournalOperation>& operations)
 {
-    std::map<VolumeId, Covered> covered;
+    std::map<std::pair<VolumeId, std::uint16_t>, Covered> covered;  // by domain
     std::vector<bool> taken(operations.size());
     bool any = false;
     for (std::size_t i = operations.size(); i-- > 0;) {
@@ -57,7 +58,7 @@ std::vector<JournalOperation> supersede(std::vector<JournalOperation>& operation
             }
             continue;
         }
-        Covered& later = covered[operations[i].volume()];
+        Covered& later = covered[{operations[i].volume(), record.stream}];
         const std::uint64_t end = record.lba + record.length;
         taken[i] = later.contains(record.lba, end);
         any = any || taken[i];
@@ -74,9 +75,8 @@ std::vector<JournalOperation> supersede(std::vector<JournalOperation>& operation
         if (taken[i]) {
             // The part before it ends the command if this one did.
             if (ends && kept_of_command) {
-                kept.back().record.flags =
-                    static_cast<std::uint8_t>(kept.back().record.flags &
-                                              ~unsigned{layout::kOperationContinues});
+                kept.back().record.flags = static_cast<std::uint8_t>(
+                    kept.back().record.flags & ~unsigned{layout::kOperationContinues});
             }
             result.push_back(std::move(operations[i]));
         } else {

@@ -30,6 +30,10 @@ namespace coppice::sim {
     X(runs_with_stopped_writing)     \
     X(runs_with_range_references)    \
     X(runs_with_holes)               \
+    X(cuts_that_reversed_streams)    \
+    X(cuts_with_an_ordered_cut)      \
+    X(stream_flushes)                \
+    X(streams_closed)                \
     X(runs_with_late_data)           \
     X(runs_with_journaled_data)      \
     X(runs_with_superseded)          \

@@ -5,6 +5,7 @@
 
 #include "format/base/check.h"
 #include "format/sim/report.h"
+#include "format/sim/streams.h"
 #include "format/sim/workload.h"
 
 namespace coppice::sim {
@@ -388,6 +389,14 @@ void examine_by_writing(const StoreKind& kind, const SparseBytes& image, Content
 Contents examine(const StoreKind& kind, const SparseBytes& image, const Recording& recording,
                  Event event)
 {
+    return examine(kind, image, event, [&](const Contents& contents) {
+        compare_with_model(contents, recording.model, event);
+    });
+}
+
+Contents examine(const StoreKind& kind, const SparseBytes& image, Event event,
+                 const std::function<void(const Contents&)>& judge)
+{
     Contents contents;
     {
         const Context context("opened read-only");
@@ -410,7 +419,7 @@ Contents examine(const StoreKind& kind, const SparseBytes& image, const Recordin
             (*store)->abandon();
             store->reset();
         });
-        compare_with_model(contents, recording.model, event);
+        judge(contents);
     }
     run_checker(kind, image, "after the cut");
     examine_by_writing(kind, image, contents, event);
@@ -599,6 +608,9 @@ void run_scenario(const StoreKind& kind, const ScenarioOptions& options)
         contents = examine(kind, image, nothing, 0);
     }
     live(life, image, model_of(contents), 1, 0, options.cuts);
+    if (options.streams) {
+        run_streams(kind, options.seed, std::max<std::uint64_t>(options.cuts / 4, 1));
+    }
 }
 
 }  // namespace coppice::sim

@@ -41,6 +41,7 @@ struct ScenarioOptions {
     std::uint64_t cuts = 20;
     bool quick = true;
     bool full_hosts = true;  // the toy has no answer to them
+    bool streams = true;     // the toy has none
     bool rings = true;       // runs that go round the ring; the toy has none, and takes long
 };
 
@@ -70,6 +71,9 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
 // the same. `event`: the moment of the cut.
 Contents examine(const StoreKind& kind, const SparseBytes& image, const Recording& recording,
                  Event event);
+// The same with another judge of what was read.
+Contents examine(const StoreKind& kind, const SparseBytes& image, Event event,
+                 const std::function<void(const Contents&)>& judge);
 // The model of a run that begins on an image with these contents.
 Model model_of(const Contents& contents);
 

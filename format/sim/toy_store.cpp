@@ -197,19 +197,15 @@ public:
     Status checkpoint() override { return save(); }
     Status settle() override { return {}; }
 
-    void submit(const Operation& operation, Completion completion) override
+    Result<StreamId> open_stream(VolumeId) override
     {
-        tasks_.spawn([this, operation, completion = std::move(completion)] {
-            completion(perform(operation));
-        });
+        return fail(ErrorCode::not_supported, "toy");
     }
-
-    ToyState state_;
-
-private:
-    Bytes& bytes(VolumeId id) { return state_.volumes.at(id.value).bytes; }
-
-    Status perform(const Operation& operation)
+    Status close_stream(VolumeId, StreamId) override
+    {
+        return fail(ErrorCode::not_supported, "toy");
+    }
+    Status perform(const Operation& operation) override
     {
         using Kind = Operation::Kind;
         switch (operation.kind) {
@@ -225,6 +221,18 @@ private:
         }
         return {};
     }
+
+    void submit(const Operation& operation, Completion completion) override
+    {
+        tasks_.spawn([this, operation, completion = std::move(completion)] {
+            completion(perform(operation));
+        });
+    }
+
+    ToyState state_;
+
+private:
+    Bytes& bytes(VolumeId id) { return state_.volumes.at(id.value).bytes; }
 
     Result<VolumeId> add(const std::string& name, Bytes contents, bool snapshot, VolumeId parent)
     {

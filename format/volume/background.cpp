@@ -80,10 +80,7 @@ Status Background::commit()
 void Background::tick()
 {
     const std::uint64_t now = state_.tasks.now_ns();
-    bool pending = !ordered_flushes_.empty();
-    for (const auto& [id, domain] : state_.domains) {
-        pending = pending || !domain.pending.empty();
-    }
+    const bool pending = !ordered_flushes_.empty() || state_.domains.any_pending();
     const bool due = pending && now - last_commit_ns_ >= state_.options.commit_interval_ns;
     if (due || !pending) {
         last_commit_ns_ = now;

@@ -419,12 +419,7 @@ Status Checkpoint::publish(Frozen& frozen)
     state_.durable = frozen.generation;
     state_.durable_sequence = frozen.sequence;
     state_.ring.move_tail(frozen.journal);
-    for (auto& [id, domain] : state_.domains) {
-        while (!domain.pending.empty() && domain.pending.front().sequence() <= frozen.sequence) {
-            domain.pending.pop_front();
-        }
-        domain.durable = std::max(domain.durable, std::min(domain.last, frozen.sequence));
-    }
+    state_.domains.contained(frozen.sequence);
     state_.cache.release_kept(frozen.generation);
     state_.released.push_back({state_.pins.newest(), freed});
     state_.release_passed();

@@ -8,28 +8,49 @@
 
 namespace coppice {
 
+Status Committer::make_durable(DomainId domain)
+{
+    return make_durable(std::vector<DomainId>{domain});
+}
+
 Status Committer::make_durable(VolumeId volume)
+{
+    return make_durable(state_.domains.of_volume(volume));
+}
+
+Status Committer::make_durable(const std::vector<DomainId>& domains)
 {
     // What a replay showed may come from commits that were never synced: a flush covers it too.
     if (state_.recovery_open && state_.replayed_commits != 0 && !state_.options.read_only) {
         COPPICE_TRY(open_for_writing());
     }
-    auto found = state_.domains.find(volume);
-    if (found == state_.domains.end()) {
-        return {};
+    std::map<DomainId, Sequence> targets;
+    for (const DomainId id : domains) {
+        const Domain* domain = state_.domains.find(id);
+        if (domain != nullptr && domain->durable < domain->last) {
+            targets[id] = domain->last;
+        }
     }
-    const Sequence target = found->second.last;
-    if (found->second.durable >= target) {
+    // A domain that is gone was a closed stream with nothing left to be written.
+    const auto still_wanted = [&] {
+        bool any = false;
+        for (const auto& [id, target] : targets) {
+            Domain* domain = state_.domains.find(id);
+            const bool wanted = domain != nullptr && domain->durable < target;
+            if (wanted) {
+                domain->wanted = true;
+            }
+            any = any || wanted;
+        }
+        return any;
+    };
+    if (!still_wanted()) {
         return {};
     }
     COPPICE_TRY(state_.check_writable());
-    found->second.wanted = true;
     LockGuard turn(turn_);
-    if (state_.domains[volume].durable >= target) {
-        return {};  // somebody else's round had it
-    }
-    state_.domains[volume].wanted = true;
-    return round();
+    // Somebody else's round may have had them.
+    return still_wanted() ? round() : Status();
 }
 
 Status Committer::make_all_durable()
@@ -57,45 +78,29 @@ Status Committer::round()
     return sync();
 }
 
-// The operations of the chosen domains, in the order in which they took effect.
-std::vector<JournalOperation> Committer::take_pending(const std::vector<VolumeId>& chosen)
-{
-    std::vector<JournalOperation> operations;
-    for (VolumeId id : chosen) {
-        Domain& domain = state_.domains[id];
-        domain.joined = 0;
-        domain.wanted = false;
-        std::move(domain.pending.begin(), domain.pending.end(), std::back_inserter(operations));
-        domain.pending.clear();
-    }
-    std::sort(operations.begin(), operations.end(), [](const auto& a, const auto& b) {
-        return obeys(Rule::order_in_domain) ? a.sequence() < b.sequence()
-                                            : a.sequence() > b.sequence();
-    });
-    return operations;
-}
-
 Status Committer::write_domains(bool wanted_only)
 {
-    std::vector<VolumeId> chosen;
-    std::set<std::uint64_t> joined;
+    std::vector<DomainId> chosen;
     for (const auto& [id, domain] : state_.domains) {
         if (domain.wanted || !wanted_only) {
             chosen.push_back(id);
-            joined.insert(domain.joined);
         }
     }
-    joined.erase(0);
-    for (const auto& [id, domain] : state_.domains) {
-        const bool taken = std::find(chosen.begin(), chosen.end(), id) != chosen.end();
-        if (!taken && joined.count(domain.joined) != 0) {
-            chosen.push_back(id);
-        }
-    }
+    chosen = state_.domains.with_joined(std::move(chosen));
     if (!obeys(Rule::commit_before_acknowledge)) {
         return {};
     }
-    return write_operations(take_pending(chosen), wanted_only);
+    std::map<DomainId, Sequence> newest;
+    for (const DomainId id : chosen) {
+        newest[id] = state_.domains.at(id).last;
+    }
+    COPPICE_TRY(write_operations(state_.domains.take_pending(chosen), wanted_only));
+    for (const auto& [id, sequence] : newest) {
+        if (Domain* domain = state_.domains.find(id)) {
+            domain->written = std::max(domain->written, sequence);
+        }
+    }
+    return {};
 }
 
 // How many of the operations, from `begin` on, fit into one commit; never a part of a command.
@@ -215,10 +220,6 @@ Status Committer::write_operations(std::vector<JournalOperation> operations, boo
         return {};
     }
     COPPICE_TRY(close_recovery());
-    std::map<VolumeId, Sequence> newest;
-    for (const JournalOperation& operation : operations) {
-        newest[operation.volume()] = operation.sequence();
-    }
     const bool one = next_commit(operations, 0).end == operations.size();
     if (one) {
         leave_out_superseded(operations);
@@ -242,10 +243,6 @@ Status Committer::write_operations(std::vector<JournalOperation> operations, boo
         COPPICE_TRY(write_commit(std::move(commit)));
         begin = cut.end;
     }
-    for (const auto& [volume, sequence] : newest) {
-        Domain& domain = state_.domains[volume];
-        domain.written = std::max(domain.written, sequence);
-    }
     return {};
 }
 
@@ -254,7 +251,7 @@ Status Committer::write_operations(std::vector<JournalOperation> operations, boo
 Status Committer::sync()
 {
     const CommitNo covered = state_.ring.last_written();
-    std::map<VolumeId, Sequence> written;
+    std::map<DomainId, Sequence> written;
     for (const auto& [id, domain] : state_.domains) {
         written[id] = obeys(Rule::commit_before_acknowledge) ? domain.written : domain.last;
     }
@@ -263,8 +260,9 @@ Status Committer::sync()
     }
     state_.ring.note_synced(std::max(state_.ring.synced(), covered));
     for (const auto& [id, sequence] : written) {
-        Domain& domain = state_.domains[id];
-        domain.durable = std::max(domain.durable, sequence);
+        if (Domain* domain = state_.domains.find(id)) {
+            domain->durable = std::max(domain->durable, sequence);
+        }
     }
     return {};
 }

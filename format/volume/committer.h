@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "format/volume/state.h"
 
@@ -17,9 +18,11 @@ public:
     {
     }
 
-    // Everything that took effect in the volume before the call is durable afterwards. (task)
+    // Everything that took effect in the domain before the call is durable afterwards, with what it
+    // builds on. (task)
+    Status make_durable(DomainId domain);
+    // Same for all domains of a volume, and of all volumes. (task)
     Status make_durable(VolumeId volume);
-    // Same for all volumes. (task)
     Status make_all_durable();
     // Pending operations of all volumes reach the journal; nothing is synced. (task)
     Status write_pending();
@@ -29,6 +32,7 @@ public:
 
 private:
     Status close_recovery();
+    Status make_durable(const std::vector<DomainId>& domains);
     Status round();
     Status write_domains(bool wanted_only);
     // Operations up to `end` make a commit of so many blocks.
@@ -43,7 +47,6 @@ private:
     Status prepare_data(std::vector<JournalOperation>& operations, bool wanted);
     void carry_data(JournalOperation& operation);
     Status sync();
-    std::vector<JournalOperation> take_pending(const std::vector<VolumeId>& chosen);
 
     State& state_;
     std::function<Status()> make_room_;

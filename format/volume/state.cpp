@@ -45,6 +45,7 @@ State::State(Disk& disk_port, const OpenOptions& open_options,
       generation(superblock.generation + 1),
       durable(superblock.generation),
       durable_sequence(superblock.sequence),
+      bulk(tasks),
       locks(tasks),
       released_waiters(tasks),
       punch_waiters(tasks),
@@ -131,38 +132,6 @@ std::uint64_t State::node_reserve(bool frees_space) const
     return kAlways + (frees_space ? 0 : kForFreeing) + std::min(changes, totals.node_blocks) +
            changes / 4 + std::min(drops, totals.image_blocks / layout::kGroupBlocks) +
            catalog.item_count() / 4;
-}
-
-void State::join(VolumeId a, VolumeId b)
-{
-    if (a == b || !obeys(Rule::joined_domains)) {
-        return;
-    }
-    Domain& first = domains[a];
-    Domain& second = domains[b];
-    const std::uint64_t old_first = first.joined;
-    const std::uint64_t old_second = second.joined;
-    const std::uint64_t together = ++last_join;
-    first.joined = together;
-    second.joined = together;
-    for (auto& [id, domain] : domains) {
-        if (domain.joined != 0 && (domain.joined == old_first || domain.joined == old_second)) {
-            domain.joined = together;
-        }
-    }
-}
-
-void State::join_all(VolumeId with)
-{
-    std::vector<VolumeId> busy;
-    for (const auto& [id, domain] : domains) {
-        if (!domain.pending.empty()) {
-            busy.push_back(id);
-        }
-    }
-    for (VolumeId id : busy) {
-        join(with, id);
-    }
 }
 
 void State::release_passed()

@@ -15,26 +15,14 @@
 #include "format/space/dead_table.h"
 #include "format/space/reference_table.h"
 #include "format/space/space.h"
+#include "format/volume/bulk_gate.h"
 #include "format/volume/catalog.h"
+#include "format/volume/domains.h"
 #include "format/volume/late_writes.h"
 #include "format/volume/map.h"
 #include "format/volume/store.h"
 
 namespace coppice {
-
-// What is ordered together: a volume. Its operations go into the journal in their order.
-//
-//   last   newest operation that took effect
-//   written  newest that is in the journal, perhaps not durable
-//   durable  newest that a completed sync or a superblock covers
-struct Domain {
-    std::deque<JournalOperation> pending;  // took effect, not yet in the journal
-    Sequence last;
-    Sequence written;
-    Sequence durable;
-    std::uint64_t joined = 0;  // domains with the same number are committed together; 0: alone
-    bool wanted = false;       // somebody waits for it to become durable
-};
 
 // Operations under way, in the order in which they began. What a checkpoint freed may be re-used
 // when every operation that began before its superblock was durable has ended: such an operation
@@ -109,8 +97,8 @@ struct State {
     Generation generation;      // under construction
     Generation durable;         // of the newest durable superblock
     Sequence durable_sequence;  // what that contains
-    std::map<VolumeId, Domain> domains;
-    std::uint64_t last_join = 0;
+    Domains domains;
+    BulkGate bulk;
     Pins pins;
     BlockLocks locks;
     std::deque<Released> released;  // freed by durable superblocks, waiting for pins
@@ -150,8 +138,6 @@ struct State {
                 catalog.parent_sequence(version), version.first_list, version.volume.value};
     }
 
-    void join(VolumeId a, VolumeId b);
-    void join_all(VolumeId with);
     // Gives freed blocks back as far as no operation is at them any more.
     void release_passed();
     // Gives free blocks back to the host, at most some MiB. False: there are no more. (task)

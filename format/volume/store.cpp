@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "format/base/check.h"
+#include "format/base/rules.h"
 #include "format/volume/background.h"
 #include "format/volume/recovery.h"
 #include "format/volume/writer.h"
@@ -141,6 +142,9 @@ public:
                  std::span<const CloneSource> sources) override;
     Status flush(VolumeId volume) override;
     Result<BlockStatus> block_status(VolumeId volume, Range range) override;
+    Result<StreamId> open_stream(VolumeId volume) override;
+    Status close_stream(VolumeId volume, StreamId stream) override;
+    Status perform(const Operation& operation) override;
     Status checkpoint() override;
     Status settle() override;
     void submit(const Operation& operation, Completion completion) override;
@@ -149,9 +153,10 @@ private:
     VolumeInfo describe(const Volume& volume) const;
     Result<Volume*> known(VolumeId id);
     Status check_free_name(const std::string& name, std::optional<VolumeId> of, VolumeId except);
-    Status perform(const Operation& operation);
-    Status flush_as_set(VolumeId volume);
-    Status finish(Status done, VolumeId volume, bool fua);
+    Status change(DomainId domain, const Operation& operation);
+    Status flush_domain(DomainId domain);
+    Status flush_as_set(DomainId domain);
+    Status finish(Status done, DomainId domain, bool fua);
 
     std::unique_ptr<State> state_;
     Checkpoint checkpoint_;
@@ -365,6 +370,7 @@ Status StoreImpl::remove(VolumeId id)
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(known(id));
     COPPICE_TRY(writer_.manage(management(layout::OperationType::remove_volume, id), {}));
+    state_->domains.close_streams(id);
     background_.after_change();
     return {};
 }
@@ -451,25 +457,48 @@ Status StoreImpl::set_flush_mode(VolumeId volume, FlushMode mode)
     return writer_.manage(operation, {});
 }
 
-// As the volume's flush mode says. Operations of a volume are ordered anyway.
-Status StoreImpl::flush_as_set(VolumeId volume)
+// ---- Streams ------------------------------------------------------------------------------
+
+Result<StreamId> StoreImpl::open_stream(VolumeId volume)
 {
-    const Volume* found = state_->catalog.volume(volume);
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(target, known(volume));
+    if (target->read_only()) {
+        return fail(ErrorCode::read_only, fmt::format("volume {} is read-only", volume.value));
+    }
+    return state_->domains.open_stream(volume);
+}
+
+Status StoreImpl::close_stream(VolumeId volume, StreamId stream)
+{
+    COPPICE_TRY(known(volume));
+    return state_->domains.close_stream({volume, stream});
+}
+
+// As the volume's flush mode says. Operations of one domain are ordered anyway; an ordered flush of
+// the volume is a cut through all its domains: what is pending in them stays together.
+Status StoreImpl::flush_as_set(DomainId domain)
+{
+    const Volume* found = state_->catalog.volume(domain.volume);
     const auto ordered = static_cast<std::uint8_t>(FlushMode::ordered);
+    const bool whole = domain.stream == StreamId();
     if (found != nullptr && found->record.flush_mode == ordered) {
-        background_.flush_later(volume);
+        if (whole && obeys(Rule::ordered_flush_cuts_all)) {
+            state_->domains.join_volume(domain.volume);
+        }
+        background_.flush_later(domain.volume);
         return {};
     }
-    return committer_.make_durable(volume);
+    return whole ? committer_.make_durable(domain.volume) : committer_.make_durable(domain);
 }
 
 // ---- Input and output ---------------------------------------------------------------------
 
 // After a change: durable if that was asked for, and background work if any is due.
-Status StoreImpl::finish(Status done, VolumeId volume, bool fua)
+Status StoreImpl::finish(Status done, DomainId domain, bool fua)
 {
     if (done && fua) {
-        done = flush_as_set(volume);
+        done = flush_as_set(domain);
     }
     background_.after_change();
     return done;
@@ -504,44 +533,49 @@ Status StoreImpl::read(VolumeId volume, std::uint64_t offset_bytes, std::span<co
 Status StoreImpl::write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
                         bool fua)
 {
-    COPPICE_TRY(state_->check_writable());
-    Status done = writer_.write(volume, offset_bytes, from);
-    ++state_->statistics.writes;
-    state_->statistics.written_bytes += total_bytes(from);
-    return finish(std::move(done), volume, fua);
+    return perform({.kind = Operation::Kind::write,
+                    .volume = volume,
+                    .offset_bytes = offset_bytes,
+                    .buffers = from,
+                    .fua = fua});
 }
 
 Status StoreImpl::deallocate(VolumeId volume, std::span<const Range> ranges)
 {
-    COPPICE_TRY(state_->check_writable());
-    ++state_->statistics.deallocations;
-    return finish(writer_.clear(volume, ranges, layout::OperationType::deallocate), volume, false);
+    return perform({.kind = Operation::Kind::deallocate, .volume = volume, .ranges = ranges});
 }
 
 Status StoreImpl::write_zeroes(VolumeId volume, Range range)
 {
-    COPPICE_TRY(state_->check_writable());
-    return finish(writer_.clear(volume, {&range, 1}, layout::OperationType::write_zeroes), volume,
-                  false);
+    return perform({.kind = Operation::Kind::write_zeroes,
+                    .volume = volume,
+                    .offset_bytes = range.offset_bytes,
+                    .length_bytes = range.length_bytes});
 }
 
 Status StoreImpl::clone(VolumeId destination, std::uint64_t offset_bytes,
                         std::span<const CloneSource> sources)
 {
-    COPPICE_TRY(state_->check_writable());
-    ++state_->statistics.clones;
-    return finish(writer_.clone(destination, offset_bytes, sources), destination, false);
+    return perform({.kind = Operation::Kind::clone,
+                    .volume = destination,
+                    .offset_bytes = offset_bytes,
+                    .sources = sources});
 }
 
 Status StoreImpl::flush(VolumeId volume)
 {
-    COPPICE_TRY(known(volume));
+    return perform({.kind = Operation::Kind::flush, .volume = volume});
+}
+
+Status StoreImpl::flush_domain(DomainId domain)
+{
+    COPPICE_TRY(known(domain.volume));
     ++state_->statistics.flushes;
     if (state_->options.read_only) {
         return {};
     }
     COPPICE_TRY(state_->check_writable());
-    return flush_as_set(volume);
+    return flush_as_set(domain);
 }
 
 Result<BlockStatus> StoreImpl::block_status(VolumeId volume, Range range)
@@ -586,28 +620,42 @@ Status StoreImpl::settle()
     return {};
 }
 
-Status StoreImpl::perform(const Operation& operation)
+// Carries out a change; what follows it is `finish`.
+Status StoreImpl::change(DomainId domain, const Operation& operation)
 {
+    Statistics& statistics = state_->statistics;
+    const Range range{operation.offset_bytes, operation.length_bytes};
     switch (operation.kind) {
-    case Operation::Kind::read:
-        return read(operation.volume, operation.offset_bytes, operation.buffers);
     case Operation::Kind::write:
-        return write(operation.volume, operation.offset_bytes, operation.buffers, operation.fua);
-    case Operation::Kind::flush: return flush(operation.volume);
+        ++statistics.writes;
+        statistics.written_bytes += total_bytes(operation.buffers);
+        return writer_.write(domain, operation.offset_bytes, operation.buffers);
     case Operation::Kind::deallocate:
-        return finish(deallocate(operation.volume, operation.ranges), operation.volume,
-                      operation.fua);
-    case Operation::Kind::write_zeroes: {
-        Status done =
-            write_zeroes(operation.volume, {operation.offset_bytes, operation.length_bytes});
-        return finish(std::move(done), operation.volume, operation.fua);
-    }
-    case Operation::Kind::clone: {
-        Status done = clone(operation.volume, operation.offset_bytes, operation.sources);
-        return finish(std::move(done), operation.volume, operation.fua);
-    }
+        ++statistics.deallocations;
+        return writer_.clear(domain, operation.ranges, layout::OperationType::deallocate);
+    case Operation::Kind::write_zeroes:
+        return writer_.clear(domain, {&range, 1}, layout::OperationType::write_zeroes);
+    case Operation::Kind::clone:
+        ++statistics.clones;
+        return writer_.clone(domain, operation.offset_bytes, operation.sources);
+    case Operation::Kind::read:
+    case Operation::Kind::flush: break;
     }
     return fail(ErrorCode::invalid_argument, "unknown operation");
+}
+
+Status StoreImpl::perform(const Operation& operation)
+{
+    const DomainId domain{operation.volume, operation.stream};
+    COPPICE_TRY(state_->domains.check_open(domain));
+    if (operation.kind == Operation::Kind::read) {
+        return read(operation.volume, operation.offset_bytes, operation.buffers);
+    }
+    if (operation.kind == Operation::Kind::flush) {
+        return flush_domain(domain);
+    }
+    COPPICE_TRY(state_->check_writable());
+    return finish(change(domain, operation), domain, operation.fua);
 }
 
 void StoreImpl::submit(const Operation& operation, Completion completion)

@@ -162,10 +162,13 @@ struct CloneSource {
 };
 
 // One asynchronous operation. Buffers and ranges stay in place until the completion is called.
+// `stream`: the order it belongs to, 0 the volume's own. A flush of stream 0 covers the whole
+// volume, one of another stream only that, and FUA likewise.
 struct Operation {
     enum class Kind : std::uint8_t { read, write, flush, deallocate, write_zeroes, clone };
     Kind kind = Kind::read;
     VolumeId volume;
+    StreamId stream{};
     std::uint64_t offset_bytes = 0;          // read, write, write_zeroes, clone (destination)
     std::uint64_t length_bytes = 0;          // read, write, write_zeroes
     std::span<const iovec> buffers{};        // read, write
@@ -173,6 +176,9 @@ struct Operation {
     std::span<const CloneSource> sources{};  // clone: one behind the other to offset_bytes
     bool fua = false;                        // durable before the completion
 };
+// Streams that may be open at a time, of all volumes of an image together.
+inline constexpr std::size_t kMaxStreams = 64;
+
 using Completion = std::function<void(Status)>;
 
 // ---- The store ----------------------------------------------------------------------------
@@ -225,7 +231,16 @@ public:
     // it may follow either mode.
     virtual Status set_flush_mode(VolumeId volume, FlushMode mode) = 0;
 
-    // -- input and output, waiting in the caller's task
+    // -- streams: further orders inside a volume. After a crash each holds a prefix of its
+    // operations
+    //    in the order in which they took effect; different streams are not ordered, except that
+    //    what changes part of a block, or clones it, brings along what others did to it before.
+    //    Streams are not kept over a close of the image.
+    virtual Result<StreamId> open_stream(VolumeId volume) = 0;
+    // What it has pending is written with the periodic commits.
+    virtual Status close_stream(VolumeId volume, StreamId stream) = 0;
+
+    // -- input and output, waiting in the caller's task, in the volume's own order
     virtual Status read(VolumeId volume, std::uint64_t offset_bytes,
                         std::span<const iovec> into) = 0;
     virtual Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from,
@@ -247,8 +262,10 @@ public:
     // done, space given back).
     virtual Status settle() = 0;
 
-    // -- the same, asynchronous; the completion is called on the store's thread, never from
+    // -- any operation, also one of a stream: waiting in the caller's task (task), or asynchronous;
+    //    the completion is called on the store's thread, never from
     //    inside submit
+    virtual Status perform(const Operation& operation) = 0;
     virtual void submit(const Operation& operation, Completion completion) = 0;
 };
 

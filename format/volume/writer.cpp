@@ -20,12 +20,13 @@ std::uint64_t round_down(std::uint64_t bytes) { return bytes & ~(kBlockBytes - 1
 std::uint64_t round_up(std::uint64_t bytes) { return round_down(bytes + kBlockBytes - 1); }
 Lba lba_of(std::uint64_t bytes) { return Lba(bytes >> kBlockShift); }
 
-JournalOperation make_operation(layout::OperationType type, VolumeId volume, Lba lba,
+JournalOperation make_operation(layout::OperationType type, DomainId domain, Lba lba,
                                 std::uint64_t length)
 {
     JournalOperation operation;
     operation.record.type = static_cast<std::uint8_t>(type);
-    operation.record.volume = static_cast<std::uint32_t>(volume.value);
+    operation.record.volume = static_cast<std::uint32_t>(domain.volume.value);
+    operation.record.stream = static_cast<std::uint16_t>(domain.stream.value);
     operation.record.lba = lba.value;
     operation.record.length = static_cast<std::uint32_t>(length);
     return operation;
@@ -172,24 +173,42 @@ Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes, std::uin
     return {};
 }
 
-Status Writer::write_now(std::span<const Extent> extents, BlockBuffer& buffer)
+// Writes whole blocks in pieces that leave others their turn. (task)
+Status Writer::write_now(DomainId domain, std::span<const Extent> extents, BlockBuffer& buffer)
 {
-    std::vector<iovec> buffers(extents.size());
-    std::vector<IoRequest> requests(extents.size());
+    constexpr std::uint64_t kPieceBlocks = kBulkBytes / kBlockBytes;
+    std::vector<iovec> buffers;
+    std::vector<IoRequest> requests;
     std::uint64_t done = 0;
-    for (std::size_t i = 0; i < extents.size(); ++i) {
-        const std::uint64_t bytes = extents[i].length * kBlockBytes;
-        buffers[i] = {buffer.block(done).data(), bytes};
-        requests[i] = {.kind = IoRequest::Kind::write,
-                       .offset_bytes = byte_offset(extents[i].block),
-                       .length_bytes = bytes,
-                       .buffers = {&buffers[i], 1}};
-        done += extents[i].length;
+    for (const Extent& extent : extents) {
+        for (std::uint64_t at = 0; at < extent.length; at += kPieceBlocks) {
+            const std::uint64_t bytes = std::min(kPieceBlocks, extent.length - at) * kBlockBytes;
+            buffers.push_back({buffer.block(done + at).data(), bytes});
+            requests.push_back({.kind = IoRequest::Kind::write,
+                                .offset_bytes = byte_offset(extent.block + at),
+                                .length_bytes = bytes});
+        }
+        done += extent.length;
     }
-    return state_.disk.run(requests);
+    for (std::size_t begin = 0; begin < requests.size();) {
+        std::size_t end = begin;
+        std::uint64_t bytes = 0;
+        while (end < requests.size() &&
+               (end == begin || bytes + requests[end].length_bytes <= kBulkBytes)) {
+            requests[end].buffers = {&buffers[end], 1};
+            bytes += requests[end].length_bytes;
+            ++end;
+        }
+        state_.bulk.enter(domain, bytes);
+        Status written = state_.disk.run(std::span(requests).subspan(begin, end - begin));
+        state_.bulk.leave(bytes);
+        COPPICE_TRY(std::move(written));
+        begin = end;
+    }
+    return {};
 }
 
-Status Writer::stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
+Status Writer::stage(DomainId domain, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
                      Command& command)
 {
     const std::uint64_t count = buffer->blocks();
@@ -201,7 +220,7 @@ Status Writer::stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buff
     std::uint64_t done = 0;
     for (const Extent& extent : extents) {
         JournalOperation operation =
-            make_operation(layout::OperationType::write, volume, lba + done, extent.length);
+            make_operation(layout::OperationType::write, domain, lba + done, extent.length);
         operation.record.block = extent.block.value;
         operation.payload.resize((extent.length - 1) * 4);
         for (std::uint64_t block = 0; block < extent.length; ++block) {
@@ -221,20 +240,11 @@ Status Writer::stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buff
     }
     if (!obeys(Rule::data_before_effect)) {
         Command early = command;
-        COPPICE_TRY(take_effect(volume, early, 0));
+        COPPICE_TRY(take_effect(domain, early, 0));
         staged.keep();
         command.clear();
     }
-    return write_now(extents, *buffer);
-}
-
-void Writer::enqueue(VolumeId volume, Command& command)
-{
-    Domain& domain = state_.domains[volume];
-    domain.last = command.back().sequence();
-    for (JournalOperation& operation : command) {
-        domain.pending.push_back(std::move(operation));
-    }
+    return write_now(domain, extents, *buffer);
 }
 
 // What the command reads may have changed while it waited.
@@ -256,8 +266,9 @@ Status Writer::check_sources(const Command& command) const
 }
 
 // The operations take effect together.
-Status Writer::take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes)
+Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_bytes)
 {
+    const VolumeId volume = domain.volume;
     if (command.empty()) {
         return {};
     }
@@ -290,27 +301,44 @@ Status Writer::take_effect(VolumeId volume, Command& command, std::uint64_t end_
     }
     const Status applied = effects_.apply(command);
     CHECK(applied.has_value());
+    take_along(domain, command);
+    state_.domains.enqueue(command);
+    return {};
+}
+
+// What a clone copies goes into the journal with it. One that makes a version goes with everything,
+// as management does.
+void Writer::take_along(DomainId domain, const Command& command)
+{
     for (const JournalOperation& operation : command) {
+        const auto& record = operation.record;
         if (operation.type() == layout::OperationType::clone) {
-            state_.join(volume, VolumeId(operation.record.source_volume));
+            state_.domains.join_over(domain, VolumeId(record.source_volume), Lba(record.source_lba),
+                                     Lba(record.source_lba + record.length));
         } else if (operation.type() == layout::OperationType::clone_reference) {
-            state_.join(volume, VolumeId(operation.record.source_volume));
-            state_.join_all(volume);
+            state_.domains.join_all(domain);
         }
     }
-    enqueue(volume, command);
-    return {};
+}
+
+// A block of which only a part is written holds what others have pending for the rest.
+void Writer::take_along_partial(DomainId domain, Lba block)
+{
+    if (obeys(Rule::partial_blocks_take_along)) {
+        state_.domains.join_over(domain, domain.volume, block, block + 1);
+    }
 }
 
 // ---- Write --------------------------------------------------------------------------------
 
-Status Writer::write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from)
+Status Writer::write(DomainId domain, std::uint64_t offset_bytes, std::span<const iovec> from)
 {
-    return with_space([&] { return write_once(volume, offset_bytes, from); });
+    return with_space([&] { return write_once(domain, offset_bytes, from); });
 }
 
-Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from)
+Status Writer::write_once(DomainId domain, std::uint64_t offset_bytes, std::span<const iovec> from)
 {
+    const VolumeId volume = domain.volume;
     const std::uint64_t length = total_bytes(from);
     COPPICE_TRY(check_range(volume, offset_bytes, length, true));
     if (length == 0) {
@@ -339,17 +367,23 @@ Status Writer::write_once(VolumeId volume, std::uint64_t offset_bytes, std::span
     gather(from, buffer->span().subspan(offset_bytes - begin_block, length));
     Staged staged(state_);
     Command command;
-    COPPICE_TRY(stage(volume, lba_of(begin_block), buffer, staged, command));
-    COPPICE_TRY(take_effect(volume, command, end));
+    COPPICE_TRY(stage(domain, lba_of(begin_block), buffer, staged, command));
+    COPPICE_TRY(take_effect(domain, command, end));
     staged.keep();
+    if (head) {
+        take_along_partial(domain, lba_of(begin_block));
+    }
+    if (tail) {
+        take_along_partial(domain, lba_of(end_block - 1));
+    }
     return {};
 }
 
 // ---- Deallocate, write zeroes -------------------------------------------------------------
 
-Status Writer::clear(VolumeId volume, std::span<const Range> ranges, layout::OperationType type)
+Status Writer::clear(DomainId domain, std::span<const Range> ranges, layout::OperationType type)
 {
-    return with_space([&] { return clear_once(volume, ranges, type); });
+    return with_space([&] { return clear_once(domain, ranges, type); });
 }
 
 // Sorted, and those that touch or overlap joined, so that no block is dealt with twice.
@@ -377,11 +411,16 @@ std::vector<Range> Writer::disjoint(std::span<const Range> ranges)
 }
 
 // Zeroes 512-byte parts of one block (bit i of `parts`: part i), if it is mapped at all.
-Status Writer::clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged,
+Status Writer::clear_parts(DomainId domain, Lba lba, unsigned parts, Staged& staged,
                            Command& command)
 {
+    const VolumeId volume = domain.volume;
     COPPICE_ASSIGN(run, reader_.run_at(volume, lba, 1));
     if (run.state != BlockState::data) {
+        // It reads as zeroes; but that may be another domain's doing, which then goes along.
+        if (state_.domains.of_volume(volume).size() > 1) {
+            command.push_back(make_operation(layout::OperationType::deallocate, domain, lba, 1));
+        }
         return {};
     }
     auto buffer = std::make_shared<BlockBuffer>(1);
@@ -392,12 +431,13 @@ Status Writer::clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& sta
             std::fill(bytes.begin(), bytes.end(), std::byte{0});
         }
     }
-    return stage(volume, lba, buffer, staged, command);
+    return stage(domain, lba, buffer, staged, command);
 }
 
-Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,
+Status Writer::clear_once(DomainId domain, std::span<const Range> ranges,
                           layout::OperationType type)
 {
+    const VolumeId volume = domain.volume;
     for (const Range& range : ranges) {
         COPPICE_TRY(check_range(volume, range.offset_bytes, range.length_bytes, true));
     }
@@ -414,7 +454,7 @@ Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,
         const std::uint64_t last = end == size ? round_up(end) : round_down(end);
         for (std::uint64_t at = round_up(range.offset_bytes); at < last;) {
             const std::uint64_t blocks = std::min((last - at) / kBlockBytes, kLongestRecord);
-            command.push_back(make_operation(type, volume, lba_of(at), blocks));
+            command.push_back(make_operation(type, domain, lba_of(at), blocks));
             at += blocks * kBlockBytes;
         }
         const std::uint64_t head_end = std::min(round_up(range.offset_bytes), end);
@@ -431,10 +471,13 @@ Status Writer::clear_once(VolumeId volume, std::span<const Range> ranges,
     Pin pin(state_);
     Staged staged(state_);
     for (const auto& [lba, mask] : parts) {
-        COPPICE_TRY(clear_parts(volume, lba, mask, staged, command));
+        COPPICE_TRY(clear_parts(domain, lba, mask, staged, command));
     }
-    COPPICE_TRY(take_effect(volume, command, furthest));
+    COPPICE_TRY(take_effect(domain, command, furthest));
     staged.keep();
+    for (const auto& [lba, mask] : parts) {
+        take_along_partial(domain, lba);
+    }
     return {};
 }
 
@@ -455,15 +498,17 @@ Status Writer::clear_tail_once(VolumeId volume)
     Staged staged(state_);
     Command command;
     const unsigned inside = static_cast<unsigned>(size % kBlockBytes / 512);
-    COPPICE_TRY(clear_parts(volume, lba_of(size), 0xFFU << inside & 0xFFU, staged, command));
-    COPPICE_TRY(take_effect(volume, command, 0));
+    const DomainId domain{volume, StreamId()};
+    COPPICE_TRY(clear_parts(domain, lba_of(size), 0xFFU << inside & 0xFFU, staged, command));
+    COPPICE_TRY(take_effect(domain, command, 0));
     staged.keep();
+    take_along_partial(domain, lba_of(size));
     return {};
 }
 
 // ---- Clone --------------------------------------------------------------------------------
 
-Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
+Status Writer::clone(DomainId destination, std::uint64_t offset_bytes,
                      std::span<const CloneSource> sources)
 {
     const std::vector<CloneSource> all = merged(sources);
@@ -473,7 +518,7 @@ Status Writer::clone(VolumeId destination, std::uint64_t offset_bytes,
                                 false));
         total += source.range.length_bytes;
     }
-    COPPICE_TRY(check_range(destination, offset_bytes, total, true));
+    COPPICE_TRY(check_range(destination.volume, offset_bytes, total, true));
     if (total == 0) {
         return {};
     }
@@ -532,14 +577,14 @@ Result<bool> Writer::worth_a_reference(std::span<const CloneSource> sources)
     }
 }
 
-Status Writer::share_once(VolumeId destination, std::uint64_t offset_bytes,
+Status Writer::share_once(DomainId destination, std::uint64_t offset_bytes,
                           std::span<const CloneSource> sources)
 {
     std::uint64_t total = 0;
     for (const CloneSource& source : sources) {
         total += source.range.length_bytes;
     }
-    RangeLock lock(state_, destination, offset_bytes, offset_bytes + total, false);
+    RangeLock lock(state_, destination.volume, offset_bytes, offset_bytes + total, false);
     Pin pin(state_);
     COPPICE_ASSIGN(by_reference, worth_a_reference(sources));
     Command command;
@@ -565,7 +610,7 @@ Status Writer::share_once(VolumeId destination, std::uint64_t offset_bytes,
     return {};
 }
 
-Status Writer::copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
+Status Writer::copy_bytes(DomainId destination, std::uint64_t offset_bytes,
                           std::span<const CloneSource> sources)
 {
     std::uint64_t total = 0;
@@ -590,7 +635,13 @@ Status Writer::copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
         }
     }
     const iovec buffer{bytes.span().data(), total};
-    return write_once(destination, offset_bytes, {&buffer, 1});
+    COPPICE_TRY(write_once(destination, offset_bytes, {&buffer, 1}));
+    for (const CloneSource& source : sources) {
+        const std::uint64_t end = source.range.offset_bytes + source.range.length_bytes;
+        state_.domains.join_over(destination, source.volume, lba_of(source.range.offset_bytes),
+                                 lba_of(round_up(end)));
+    }
+    return {};
 }
 
 // ---- Management ---------------------------------------------------------------------------
@@ -620,11 +671,12 @@ Status Writer::manage_once(const JournalOperation& operation, const std::vector<
     COPPICE_TRY(state_.check_writable());
     command.front().record.sequence = state_.sequence.value + 1;
     COPPICE_TRY(effects_.apply(command));
-    for (VolumeId other : involved) {
-        state_.join(volume, other);
+    const DomainId own{volume, StreamId()};
+    for (const VolumeId other : involved) {
+        state_.domains.join(own, {other, StreamId()});
     }
-    enqueue(volume, command);
-    state_.join_all(volume);
+    state_.domains.enqueue(command);
+    state_.domains.join_all(own);
     return {};
 }
 

@@ -25,10 +25,10 @@ public:
     {
     }
 
-    Status write(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
+    Status write(DomainId domain, std::uint64_t offset_bytes, std::span<const iovec> from);
     // Deallocates or zeroes all of the ranges.
-    Status clear(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
-    Status clone(VolumeId destination, std::uint64_t offset_bytes,
+    Status clear(DomainId domain, std::span<const Range> ranges, layout::OperationType type);
+    Status clone(DomainId destination, std::uint64_t offset_bytes,
                  std::span<const CloneSource> sources);
     // Zeroes what the last block of a volume holds behind the end of the volume.
     Status clear_behind_end(VolumeId volume);
@@ -69,23 +69,24 @@ private:
                        bool for_writing) const;
     // Finds new places for whole blocks, writes them there or leaves that for later, and appends
     // the operations that map them.
-    Status stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
+    Status stage(DomainId domain, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
                  Command& command);
-    Status write_now(std::span<const Extent> extents, BlockBuffer& buffer);
+    Status write_now(DomainId domain, std::span<const Extent> extents, BlockBuffer& buffer);
     // `end_bytes`: the volume must still be that long.
-    Status take_effect(VolumeId volume, Command& command, std::uint64_t end_bytes);
+    Status take_effect(DomainId domain, Command& command, std::uint64_t end_bytes);
     Status check_sources(const Command& command) const;
-    void enqueue(VolumeId volume, Command& command);
+    void take_along(DomainId domain, const Command& command);
+    void take_along_partial(DomainId domain, Lba block);
 
-    Status write_once(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> from);
-    Status clear_once(VolumeId volume, std::span<const Range> ranges, layout::OperationType type);
+    Status write_once(DomainId domain, std::uint64_t offset_bytes, std::span<const iovec> from);
+    Status clear_once(DomainId domain, std::span<const Range> ranges, layout::OperationType type);
     static std::vector<Range> disjoint(std::span<const Range> ranges);
     Status clear_tail_once(VolumeId volume);
     Status manage_once(const JournalOperation& operation, const std::vector<VolumeId>& involved);
-    Status clear_parts(VolumeId volume, Lba lba, unsigned parts, Staged& staged, Command& command);
-    Status share_once(VolumeId destination, std::uint64_t offset_bytes,
+    Status clear_parts(DomainId domain, Lba lba, unsigned parts, Staged& staged, Command& command);
+    Status share_once(DomainId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
-    Status copy_bytes(VolumeId destination, std::uint64_t offset_bytes,
+    Status copy_bytes(DomainId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);
     Result<bool> worth_a_reference(std::span<const CloneSource> sources);
     bool may_be_referred_to(VolumeId source) const;

@@ -1,0 +1,205 @@
+#include "format/volume/domains.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <optional>
+
+#include "format/base/rules.h"
+#include "format/volume/store.h"
+
+namespace coppice {
+
+DomainId domain_of(const JournalOperation& operation)
+{
+    return {operation.volume(), StreamId(operation.record.stream)};
+}
+
+Domain* Domains::find(DomainId id)
+{
+    auto found = domains_.find(id);
+    return found == domains_.end() ? nullptr : &found->second;
+}
+
+bool Domains::any_pending() const
+{
+    return std::any_of(domains_.begin(), domains_.end(),
+                       [](const auto& entry) { return !entry.second.pending.empty(); });
+}
+
+std::vector<DomainId> Domains::of_volume(VolumeId volume) const
+{
+    std::vector<DomainId> result;
+    for (auto at = domains_.lower_bound({volume, StreamId()});
+         at != domains_.end() && at->first.volume == volume; ++at) {
+        result.push_back(at->first);
+    }
+    return result;
+}
+
+// ---- Streams ------------------------------------------------------------------------------
+
+Result<StreamId> Domains::open_stream(VolumeId volume)
+{
+    constexpr std::uint64_t kLargestNumber = 0xFFFF;  // the journal has 16 bits for it
+    if (streams_.size() >= kMaxStreams) {
+        return fail(ErrorCode::busy,
+                    fmt::format("{} streams are open, which is the most; close one", kMaxStreams));
+    }
+    std::uint64_t& last = last_stream_[volume];
+    StreamId id;
+    do {
+        last = last % kLargestNumber + 1;
+        id = StreamId(last);
+    } while (streams_.contains({volume, id}));
+    streams_.insert({volume, id});
+    return id;
+}
+
+Status Domains::check_open(DomainId id) const
+{
+    if (id.stream != StreamId() && !streams_.contains(id)) {
+        return fail(ErrorCode::not_found, fmt::format("volume {} has no open stream {}",
+                                                      id.volume.value, id.stream.value));
+    }
+    return {};
+}
+
+Status Domains::close_stream(DomainId id)
+{
+    if (id.stream == StreamId()) {
+        return fail(ErrorCode::invalid_argument, "stream 0 is the volume itself");
+    }
+    COPPICE_TRY(check_open(id));
+    streams_.erase(id);
+    return {};
+}
+
+void Domains::close_streams(VolumeId volume)
+{
+    std::erase_if(streams_, [&](const DomainId& id) { return id.volume == volume; });
+}
+
+// ---- Operations ---------------------------------------------------------------------------
+
+void Domains::enqueue(std::span<JournalOperation> command)
+{
+    Domain& domain = domains_[domain_of(command.back())];
+    domain.last = command.back().sequence();
+    for (JournalOperation& operation : command) {
+        domain.pending.push_back(std::move(operation));
+    }
+}
+
+std::vector<JournalOperation> Domains::take_pending(std::span<const DomainId> chosen)
+{
+    std::vector<JournalOperation> operations;
+    for (const DomainId id : chosen) {
+        Domain& domain = domains_[id];
+        domain.joined = 0;
+        domain.wanted = false;
+        std::move(domain.pending.begin(), domain.pending.end(), std::back_inserter(operations));
+        domain.pending.clear();
+    }
+    std::sort(operations.begin(), operations.end(), [](const auto& a, const auto& b) {
+        return obeys(Rule::order_in_domain) ? a.sequence() < b.sequence()
+                                            : a.sequence() > b.sequence();
+    });
+    return operations;
+}
+
+void Domains::contained(Sequence sequence)
+{
+    for (auto& [id, domain] : domains_) {
+        while (!domain.pending.empty() && domain.pending.front().sequence() <= sequence) {
+            domain.pending.pop_front();
+        }
+        domain.durable = std::max(domain.durable, std::min(domain.last, sequence));
+    }
+    // A closed stream lives until nothing of it is left to be written.
+    std::erase_if(domains_, [&](const auto& entry) {
+        const auto& [id, domain] = entry;
+        return id.stream != StreamId() && !streams_.contains(id) && domain.pending.empty() &&
+               domain.durable >= domain.last && domain.joined == 0 && !domain.wanted;
+    });
+}
+
+// ---- Domains that meet --------------------------------------------------------------------
+
+void Domains::join(DomainId a, DomainId b)
+{
+    if (a == b || !obeys(Rule::joined_domains)) {
+        return;
+    }
+    Domain& first = domains_[a];
+    Domain& second = domains_[b];
+    const std::uint64_t old_first = first.joined;
+    const std::uint64_t old_second = second.joined;
+    const std::uint64_t together = ++last_join_;
+    first.joined = together;
+    second.joined = together;
+    for (auto& [id, domain] : domains_) {
+        if (domain.joined != 0 && (domain.joined == old_first || domain.joined == old_second)) {
+            domain.joined = together;
+        }
+    }
+}
+
+void Domains::join_all(DomainId with)
+{
+    for (auto& [id, domain] : domains_) {
+        if (!domain.pending.empty()) {
+            join(with, id);
+        }
+    }
+}
+
+void Domains::join_volume(VolumeId volume)
+{
+    std::optional<DomainId> first;
+    for (const DomainId id : of_volume(volume)) {
+        if (domains_[id].pending.empty()) {
+            continue;
+        }
+        if (first) {
+            join(*first, id);
+        }
+        first = id;
+    }
+}
+
+bool Domains::has_pending_over(const Domain& domain, Lba begin, Lba end)
+{
+    return std::any_of(domain.pending.rbegin(), domain.pending.rend(),
+                       [&](const JournalOperation& operation) {
+                           const auto& record = operation.record;
+                           return record.lba < end.value &&
+                                  begin.value < record.lba + record.length;
+                       });
+}
+
+void Domains::join_over(DomainId with, VolumeId volume, Lba begin, Lba end)
+{
+    for (const DomainId id : of_volume(volume)) {
+        if (id != with && has_pending_over(domains_[id], begin, end)) {
+            join(with, id);
+        }
+    }
+}
+
+std::vector<DomainId> Domains::with_joined(std::vector<DomainId> chosen) const
+{
+    std::set<std::uint64_t> joined;
+    for (const DomainId id : chosen) {
+        joined.insert(domains_.at(id).joined);
+    }
+    joined.erase(0);
+    for (const auto& [id, domain] : domains_) {
+        const bool taken = std::find(chosen.begin(), chosen.end(), id) != chosen.end();
+        if (!taken && joined.contains(domain.joined)) {
+            chosen.push_back(id);
+        }
+    }
+    return chosen;
+}
+
+}  // namespace coppice

@@ -1,0 +1,86 @@
+// What is ordered together (FORMAT.md, "Domains"): each volume, and each stream that somebody opened
+// inside one. After a crash a domain holds a prefix of its operations in the order in which they took
+// effect; domains are reordered freely against each other, except where one builds on what another
+// has pending: these are joined, and go into the journal together.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "format/base/result.h"
+#include "format/journal/commit.h"
+
+namespace coppice {
+
+struct DomainId {
+    VolumeId volume;
+    StreamId stream;  // 0: the volume's own
+    auto operator<=>(const DomainId&) const = default;
+};
+
+//   last     newest operation that took effect
+//   written  newest that is in the journal, perhaps not durable
+//   durable  newest that a completed sync or a superblock covers
+struct Domain {
+    std::deque<JournalOperation> pending;  // took effect, not yet in the journal
+    Sequence last;
+    Sequence written;
+    Sequence durable;
+    std::uint64_t joined = 0;  // domains with the same number are committed together; 0: alone
+    bool wanted = false;       // somebody waits for it to become durable
+};
+
+DomainId domain_of(const JournalOperation& operation);
+
+class Domains {
+public:
+    Domain& at(DomainId id) { return domains_[id]; }
+    Domain* find(DomainId id);
+    auto begin() { return domains_.begin(); }
+    auto end() { return domains_.end(); }
+    bool any_pending() const;
+
+    // All of a volume: its own and its streams.
+    std::vector<DomainId> of_volume(VolumeId volume) const;
+
+    // ---- Streams. Not kept over a close; at most kMaxStreams are open at a time.
+    Result<StreamId> open_stream(VolumeId volume);
+    // What it has pending reaches the journal with the periodic commits.
+    Status close_stream(DomainId id);
+    void close_streams(VolumeId volume);  // a volume that is removed
+    // Error unless the stream is open; a volume's own domain always is.
+    Status check_open(DomainId id) const;
+    std::size_t open_streams() const { return streams_.size(); }
+
+    // ---- Operations
+    // These took effect, all in one domain.
+    void enqueue(std::span<JournalOperation> command);
+    // Takes the pending operations of these domains, in the order in which they took effect.
+    std::vector<JournalOperation> take_pending(std::span<const DomainId> chosen);
+    // A superblock contains everything up to here.
+    void contained(Sequence sequence);
+
+    // ---- Domains that meet
+    void join(DomainId a, DomainId b);
+    // With every domain that has something pending.
+    void join_all(DomainId with);
+    // All of a volume that have something pending, with each other.
+    void join_volume(VolumeId volume);
+    // With the domains that have something pending for these blocks.
+    void join_over(DomainId with, VolumeId volume, Lba begin, Lba end);
+    // `chosen` and those joined with any of them.
+    std::vector<DomainId> with_joined(std::vector<DomainId> chosen) const;
+
+private:
+    static bool has_pending_over(const Domain& domain, Lba begin, Lba end);
+
+    std::map<DomainId, Domain> domains_;
+    std::set<DomainId> streams_;
+    std::map<VolumeId, std::uint64_t> last_stream_;
+    std::uint64_t last_join_ = 0;
+};
+
+}  // namespace coppice
