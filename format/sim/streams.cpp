@@ -22,8 +22,8 @@ struct Step {
 
 struct Line {
     StreamId id;
-    std::uint64_t first = 0;   // sector where its region begins
-    std::vector<Step> steps;   // in the order in which they were asked for and took effect
+    std::uint64_t first = 0;     // sector where its region begins
+    std::vector<Step> steps;     // in the order in which they were asked for and took effect
     std::vector<Flush> flushes;  // answered; those of the volume stand in each line
 };
 
@@ -80,8 +80,7 @@ private:
     {
         Step step;
         step.asked = clock_.tick();
-        step.after =
-            line.steps.empty() ? Stamps(kRegionSectors, kZeroes) : line.steps.back().after;
+        step.after = line.steps.empty() ? Stamps(kRegionSectors, kZeroes) : line.steps.back().after;
         line.steps.push_back(std::move(step));
         return line.steps.back();
     }
@@ -193,10 +192,9 @@ std::uint64_t steps_there(const Line& line, const Stamps& found, Event event)
     }
     // The latest that fits: two neighbours can leave the same contents.
     for (std::uint64_t count = most + 1; count-- > least;) {
-        const bool same = count == 0
-                              ? std::all_of(found.begin(), found.end(),
-                                            [](Stamp stamp) { return stamp == kZeroes; })
-                              : line.steps[count - 1].after == found;
+        const bool same = count == 0 ? std::all_of(found.begin(), found.end(),
+                                                   [](Stamp stamp) { return stamp == kZeroes; })
+                                     : line.steps[count - 1].after == found;
         if (same) {
             return count;
         }
@@ -227,8 +225,8 @@ void judge(const Story& story, const Contents& contents, Event event)
     Event newest_kept = 0;  // when the newest operation that is surely there was asked for
     for (std::size_t i = 0; i < there.size(); ++i) {
         const std::uint64_t kept = earliest(story.lines[i], there[i]);
-        newest_kept = kept == 0 ? newest_kept
-                                : std::max(newest_kept, story.lines[i].steps[kept - 1].asked);
+        newest_kept =
+            kept == 0 ? newest_kept : std::max(newest_kept, story.lines[i].steps[kept - 1].asked);
     }
     for (std::size_t i = 0; i < there.size(); ++i) {
         const Line& line = story.lines[i];
@@ -273,35 +271,35 @@ void run_streams(const StoreKind& kind, std::uint64_t seed, std::uint64_t cuts)
     plan.late_write_blocks = random.below(5);
     plan.journaled_blocks = random.below(5);
     Model unused;
-    const Recording recording = record(
-        kind, image, std::move(unused), plan, random.next(),
-        [&](FiberTasks& tasks, Store& store, Model&, EventClock& clock) {
-            if (story.ordered_mode && !store.set_flush_mode(kVolume, FlushMode::ordered)) {
-                violation("the flush mode cannot be set");
-            }
-            for (std::size_t i = 0; i < lines; ++i) {
-                Line line;
-                line.first = i * kRegionSectors;
-                if (i > 0) {
-                    const Result<StreamId> id = store.open_stream(kVolume);
-                    if (!id) {
-                        violation("a stream cannot be opened: " + id.error().text);
-                    }
-                    line.id = *id;
-                }
-                story.lines.push_back(std::move(line));
-            }
-            Teller teller(tasks, store, clock, story);
-            teller.tell(random, 12);
-            for (const Line& line : story.lines) {
-                if (line.id != StreamId() && random.chance(50)) {
-                    reached(Case::streams_closed);
-                    if (const Status done = store.close_stream(kVolume, line.id); !done) {
-                        violation("a stream cannot be closed: " + done.error().text);
-                    }
-                }
-            }
-        });
+    const Recording recording =
+        record(kind, image, std::move(unused), plan, random.next(),
+               [&](FiberTasks& tasks, Store& store, Model&, EventClock& clock) {
+                   if (story.ordered_mode && !store.set_flush_mode(kVolume, FlushMode::ordered)) {
+                       violation("the flush mode cannot be set");
+                   }
+                   for (std::size_t i = 0; i < lines; ++i) {
+                       Line line;
+                       line.first = i * kRegionSectors;
+                       if (i > 0) {
+                           const Result<StreamId> id = store.open_stream(kVolume);
+                           if (!id) {
+                               violation("a stream cannot be opened: " + id.error().text);
+                           }
+                           line.id = *id;
+                       }
+                       story.lines.push_back(std::move(line));
+                   }
+                   Teller teller(tasks, store, clock, story);
+                   teller.tell(random, 12);
+                   for (const Line& line : story.lines) {
+                       if (line.id != StreamId() && random.chance(50)) {
+                           reached(Case::streams_closed);
+                           if (const Status done = store.close_stream(kVolume, line.id); !done) {
+                               violation("a stream cannot be closed: " + done.error().text);
+                           }
+                       }
+                   }
+               });
     std::vector<Event> events;
     for (std::uint64_t i = 0; i < cuts; ++i) {
         events.push_back(random.between(recording.opened, recording.ended));

@@ -162,7 +162,8 @@ void Committer::carry_data(JournalOperation& operation)
 Status Committer::prepare_data(std::vector<JournalOperation>& operations, bool wanted)
 {
     std::vector<JournalOperation*> whole;  // operations all of whose data are late
-    bool any = false;
+    std::vector<BlockNo> late_blocks;
+    bool mixed = false;  // a part of an operation's data is at its place
     std::uint64_t blocks = 0;
     std::uint64_t payload = 0;
     for (JournalOperation& operation : operations) {
@@ -172,27 +173,28 @@ Status Committer::prepare_data(std::vector<JournalOperation>& operations, bool w
         }
         std::uint64_t late = 0;
         for (std::uint64_t i = 0; i < operation.record.length; ++i) {
-            const bool held = state_.late.find(BlockNo(operation.record.block + i)) != nullptr;
-            late += held ? 1U : 0U;
+            const BlockNo block(operation.record.block + i);
+            if (state_.late.find(block) != nullptr) {
+                late_blocks.push_back(block);
+                ++late;
+            }
         }
-        any = any || late != 0;
+        mixed = mixed || (late != 0 && late != operation.record.length);
         if (late == operation.record.length) {
             whole.push_back(&operation);
             blocks += late;
-        } else if (late != 0) {
-            blocks = ~std::uint64_t{0};  // some are on their way already
-            break;
         }
     }
-    const bool few = wanted && blocks <= state_.options.journaled_blocks &&
+    const bool few = wanted && !mixed && blocks <= state_.options.journaled_blocks &&
                      commit_blocks(operations.size(), payload + blocks * kBlockBytes) <=
                          state_.ring.commit_limit();
     if (few) {
         for (JournalOperation* operation : whole) {
             carry_data(*operation);
         }
-    } else if (any && obeys(Rule::late_data_before_commit)) {
-        COPPICE_TRY(state_.write_late());
+    } else if (obeys(Rule::late_data_before_commit)) {
+        // Not what others hold: a sync of one domain does not wait for the data of all.
+        COPPICE_TRY(state_.write_late(late_blocks));
     }
     return {};
 }

@@ -169,12 +169,11 @@ void Domains::join_volume(VolumeId volume)
 
 bool Domains::has_pending_over(const Domain& domain, Lba begin, Lba end)
 {
-    return std::any_of(domain.pending.rbegin(), domain.pending.rend(),
-                       [&](const JournalOperation& operation) {
-                           const auto& record = operation.record;
-                           return record.lba < end.value &&
-                                  begin.value < record.lba + record.length;
-                       });
+    return std::any_of(
+        domain.pending.rbegin(), domain.pending.rend(), [&](const JournalOperation& operation) {
+            const auto& record = operation.record;
+            return record.lba < end.value && begin.value < record.lba + record.length;
+        });
 }
 
 void Domains::join_over(DomainId with, VolumeId volume, Lba begin, Lba end)

@@ -1,7 +1,7 @@
-// What is ordered together (FORMAT.md, "Domains"): each volume, and each stream that somebody opened
-// inside one. After a crash a domain holds a prefix of its operations in the order in which they took
-// effect; domains are reordered freely against each other, except where one builds on what another
-// has pending: these are joined, and go into the journal together.
+// What is ordered together (FORMAT.md, "Domains"): each volume, and each stream that somebody
+// opened inside one. After a crash a domain holds a prefix of its operations in the order in which
+// they took effect; domains are reordered freely against each other, except where one builds on
+// what another has pending: these are joined, and go into the journal together.
 #pragma once
 
 #include <deque>

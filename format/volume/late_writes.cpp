@@ -8,8 +8,8 @@ namespace coppice {
 
 namespace {
 
-// One batch, and one host write of it at most, in blocks: 4 MiB and 1 MiB.
-constexpr std::size_t kBatchBlocks = 1024;
+// One batch, and one host write of it at most, in blocks: 2 MiB and 1 MiB.
+constexpr std::size_t kBatchBlocks = 512;
 constexpr std::size_t kWriteBlocks = 256;
 
 }  // namespace
@@ -44,38 +44,39 @@ void LateWrites::forget(Generation generation, BlockNo block)
     }
 }
 
-// The next batch in the order in which they came, sorted by place.
-std::vector<std::uint64_t> LateWrites::take(std::uint64_t up_to)
+// The next batch in the order in which they came.
+LateWrites::Batch LateWrites::take(std::uint64_t up_to)
 {
-    std::vector<std::uint64_t> blocks;
-    while (!waiting_.empty() && waiting_.front().number <= up_to && blocks.size() < kBatchBlocks) {
+    Batch batch;
+    while (!waiting_.empty() && waiting_.front().number <= up_to && batch.size() < kBatchBlocks) {
         const Waiting next = waiting_.front();
         waiting_.pop_front();
         const auto found = entries_.find(next.block);
-        // Forgotten; or forgotten and held anew, then it stands further behind.
-        if (found == entries_.end() || found->second.number != next.number) {
+        // Forgotten; or forgotten and held anew, then it stands further behind; or gone ahead.
+        if (found == entries_.end() || found->second.number != next.number ||
+            found->second.on_its_way) {
             continue;
         }
         found.value().on_its_way = true;
-        blocks.push_back(next.block);
+        batch.push_back(next.block);
     }
-    std::sort(blocks.begin(), blocks.end());
-    return blocks;
+    std::sort(batch.begin(), batch.end());
+    return batch;
 }
 
 // Neighbours go in one host write. (task)
-Status LateWrites::write(const std::vector<std::uint64_t>& blocks)
+Status LateWrites::write(const Batch& batch)
 {
-    std::vector<iovec> buffers(blocks.size());
+    std::vector<iovec> buffers(batch.size());
     std::vector<IoRequest> requests;
-    requests.reserve(blocks.size());
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-        buffers[i] = {entries_.at(blocks[i]).data, kBlockBytes};
-        const bool continues = i > 0 && blocks[i] == blocks[i - 1] + 1 &&
-                               requests.back().buffers.size() < kWriteBlocks;
+    requests.reserve(batch.size());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        buffers[i] = {entries_.at(batch[i]).data, kBlockBytes};
+        const bool continues =
+            i > 0 && batch[i] == batch[i - 1] + 1 && requests.back().buffers.size() < kWriteBlocks;
         if (!continues) {
             requests.push_back({.kind = IoRequest::Kind::write,
-                                .offset_bytes = byte_offset(BlockNo(blocks[i])),
+                                .offset_bytes = byte_offset(BlockNo(batch[i])),
                                 .buffers = {&buffers[i], 0}});
         }
         IoRequest& request = requests.back();
@@ -85,19 +86,24 @@ Status LateWrites::write(const std::vector<std::uint64_t>& blocks)
     return disk_.run(requests);
 }
 
-// One batch of those up to a number, the oldest first. (task)
-void LateWrites::write_batch(std::uint64_t up_to)
+// Brings a batch to its places; a failure is kept for all who ask. (task)
+void LateWrites::send(const Batch& batch)
 {
-    const std::uint64_t first = waiting_.front().number;
-    const std::vector<std::uint64_t> blocks = take(up_to);
-    flying_.insert(first);
-    Status done = blocks.empty() ? Status() : write(blocks);
-    flying_.erase(first);
+    if (batch.empty()) {
+        return;
+    }
+    std::uint64_t lowest = last_;
+    for (const std::uint64_t block : batch) {
+        lowest = std::min(lowest, entries_.at(block).number);
+    }
+    flying_.insert(lowest);
+    Status done = write(batch);
+    flying_.erase(lowest);
     if (done) {
-        for (const std::uint64_t block : blocks) {
+        for (const std::uint64_t block : batch) {
             entries_.erase(block);
         }
-        written_ += blocks.size();
+        written_ += batch.size();
     } else if (outcome_) {
         outcome_ = std::move(done);
     }
@@ -108,10 +114,31 @@ Status LateWrites::write_out()
 {
     const std::uint64_t up_to = last_;
     while (outcome_ && !waiting_.empty() && waiting_.front().number <= up_to) {
-        write_batch(up_to);
+        send(take(up_to));
     }
     while (outcome_ && !flying_.empty() && *flying_.begin() <= up_to) {
         changed_.wait();
+    }
+    return outcome_;
+}
+
+Status LateWrites::write_out(const std::vector<BlockNo>& blocks)
+{
+    for (std::size_t begin = 0; outcome_ && begin < blocks.size();) {
+        Batch batch;
+        for (; begin < blocks.size() && batch.size() < kBatchBlocks; ++begin) {
+            const auto found = entries_.find(blocks[begin].value);
+            if (found != entries_.end() && !found->second.on_its_way) {
+                found.value().on_its_way = true;
+                batch.push_back(blocks[begin].value);
+            }
+        }
+        std::sort(batch.begin(), batch.end());
+        send(batch);
+    }
+    const auto held = [&](BlockNo block) { return entries_.contains(block.value); };
+    while (outcome_ && std::any_of(blocks.begin(), blocks.end(), held)) {
+        changed_.wait();  // the rest was on its way already
     }
     return outcome_;
 }
@@ -121,7 +148,7 @@ Status LateWrites::make_room(std::uint64_t most)
     constexpr std::size_t kBatchesAtOnce = 2;
     while (outcome_ && entries_.size() >= most) {
         if (!waiting_.empty() && flying_.size() < kBatchesAtOnce) {
-            write_batch(last_);
+            send(take(last_));
         } else {
             changed_.wait();
         }

@@ -38,6 +38,8 @@ public:
 
     // What is held at the call is at its place when this returns. (task)
     Status write_out();
+    // The same of these blocks only. (task)
+    Status write_out(const std::vector<BlockNo>& blocks);
     // Returns when fewer blocks than `most` are held. (task)
     Status make_room(std::uint64_t most);
 
@@ -54,15 +56,17 @@ private:
         std::uint64_t block;
     };
 
-    void write_batch(std::uint64_t up_to);
-    std::vector<std::uint64_t> take(std::uint64_t up_to);
-    Status write(const std::vector<std::uint64_t>& blocks);
+    using Batch = std::vector<std::uint64_t>;  // blocks, ascending
+
+    Batch take(std::uint64_t up_to);
+    void send(const Batch& batch);
+    Status write(const Batch& batch);
 
     Disk& disk_;
     WaitQueue changed_;
     tsl::robin_map<std::uint64_t, Entry> entries_;  // by block
-    std::deque<Waiting> waiting_;                   // not on their way; forgotten ones too
-    std::set<std::uint64_t> flying_;                // first number of each batch on its way
+    std::deque<Waiting> waiting_;     // in their order; some are forgotten, or on their way
+    std::set<std::uint64_t> flying_;  // lowest number of each batch on its way
     std::uint64_t last_ = 0;
     std::uint64_t written_ = 0;
     Status outcome_;  // once a write has failed nothing more is written

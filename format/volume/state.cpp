@@ -100,23 +100,25 @@ Status State::sync()
     return {};
 }
 
-Status State::write_late()
+Status State::stopping(Status done)
 {
-    Status written = late.write_out();
-    if (!written) {
-        return stop_writing(std::move(written.error()));
+    if (!done) {
+        return stop_writing(std::move(done.error()));
     }
     return {};
+}
+
+Status State::write_late() { return stopping(late.write_out()); }
+
+Status State::write_late(const std::vector<BlockNo>& blocks)
+{
+    return stopping(late.write_out(blocks));
 }
 
 Status State::make_room_for_late()
 {
     constexpr std::uint64_t kMostLate = 4096;  // blocks: 16 MiB
-    Status written = late.make_room(kMostLate);
-    if (!written) {
-        return stop_writing(std::move(written.error()));
-    }
-    return {};
+    return stopping(late.make_room(kMostLate));
 }
 
 std::uint64_t State::node_reserve(bool frees_space) const

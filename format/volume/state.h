@@ -126,6 +126,7 @@ struct State {
     // Late data that are held at the call are at their place afterwards; or at least so many that
     // there is room for more. A failure stops all writing. (task)
     Status write_late();
+    Status write_late(const std::vector<BlockNo>& blocks);
     Status make_room_for_late();
 
     // Nodes that a checkpoint may need for what is pending: operations leave that many. Those that
@@ -144,6 +145,8 @@ struct State {
     Result<bool> punch_some();
 
 private:
+    Status stopping(Status done);  // a failure stops all writing
+
     std::uint64_t sync_asked_ = 0;    // calls of sync
     std::uint64_t sync_covered_ = 0;  // those that a completed one covers
     bool syncing_ = false;
