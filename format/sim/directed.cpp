@@ -5,6 +5,7 @@
 
 #include "format/layout/layout.h"
 #include "format/sim/report.h"
+#include "format/sim/stream_stories.h"
 
 namespace coppice::sim {
 
@@ -551,25 +552,33 @@ void replay_goes_by_sequence(const StoreKind& kind)
     examine(kind, maker.cut(recording.ended, keep_none), recording, recording.ended);
 }
 
+std::vector<Directed> with(std::vector<Directed> more, std::vector<Directed> all)
+{
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+}
+
 }  // namespace
 
 const std::vector<Directed>& directed_scenarios()
 {
-    static const std::vector<Directed> scenarios = {
-        {"long-command-is-whole", {Rule::atomic_commands}, long_command_is_whole},
-        {"torn-commit-is-nothing", {Rule::whole_commits}, torn_commit_is_nothing},
-        {"full-ring-waits", {Rule::ring_tail_kept}, full_ring_waits},
-        {"flush-of-more-than-the-ring", {}, flush_of_more_than_the_ring},
-        {"full-ring-opens-again", {}, full_ring_opens_again},
-        {"dropped-commits-stay-dropped",
-         {Rule::close_recovery, Rule::chained_blocks},
-         dropped_commits_stay_dropped},
-        {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
-        {"replay-goes-by-sequence", {Rule::replay_in_order}, replay_goes_by_sequence},
-        {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
-        {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed},
-        {"cut-while-created", {}, cut_while_created},
-    };
+    static const std::vector<Directed> scenarios = with(
+        stream_stories(),
+        {
+            {"long-command-is-whole", {Rule::atomic_commands}, long_command_is_whole},
+            {"torn-commit-is-nothing", {Rule::whole_commits}, torn_commit_is_nothing},
+            {"full-ring-waits", {Rule::ring_tail_kept}, full_ring_waits},
+            {"flush-of-more-than-the-ring", {}, flush_of_more_than_the_ring},
+            {"full-ring-opens-again", {}, full_ring_opens_again},
+            {"dropped-commits-stay-dropped",
+             {Rule::close_recovery, Rule::chained_blocks},
+             dropped_commits_stay_dropped},
+            {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
+            {"replay-goes-by-sequence", {Rule::replay_in_order}, replay_goes_by_sequence},
+            {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
+            {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed},
+            {"cut-while-created", {}, cut_while_created},
+        });
     return scenarios;
 }
 
