@@ -109,10 +109,9 @@ void tell(const StoreKind& kind, const std::function<void(const Pair&)>& story, 
           const Stamps& expected)
 {
     const SparseBytes image = fresh_image(kind, 11, kVolumeBytes);
-    const Recording recording = record(kind, image, Model(), story_plan(), 1,
-                                       [&](FiberTasks&, Store& store, Model&, EventClock&) {
-                                           story(Pair(store));
-                                       });
+    const Recording recording =
+        record(kind, image, Model(), story_plan(), 1,
+               [&](FiberTasks&, Store& store, Model&, EventClock&) { story(Pair(store)); });
     for (const bool keeps : {true, false}) {
         const Context context(keeps ? "all is kept" : "only what was synced is kept");
         CutMaker maker(recording.log);
@@ -129,14 +128,18 @@ void tell(const StoreKind& kind, const std::function<void(const Pair&)>& story, 
     }
 }
 
-// A stream that writes a part of a block brings along what another wrote to the rest of it.
+// A stream that writes a part of a block shows what another wrote to the rest of it; so that other
+// one's earlier operations must be there too.
 void partial_block_over_another_stream(const StoreKind& kind)
 {
     Stamps expected = stamps_from(100, kBlockSectors);
     expected[3] = 900;
+    const Stamps earlier = stamps_from(50, kBlockSectors);
+    expected.insert(expected.end(), earlier.begin(), earlier.end());
     tell(
         kind,
-        [](const Pair& pair) {
+        [&](const Pair& pair) {
+            pair.write(pair.one, kBlockSectors, earlier);
             pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
             pair.write(pair.two, 3, {900});
             pair.flush(pair.two);
@@ -147,16 +150,20 @@ void partial_block_over_another_stream(const StoreKind& kind)
 // Zeroing a part of a block that another stream has just deallocated.
 void partial_clear_over_another_stream(const StoreKind& kind)
 {
+    Stamps expected(kBlockSectors, kZeroes);
+    const Stamps earlier = stamps_from(50, kBlockSectors);
+    expected.insert(expected.end(), earlier.begin(), earlier.end());
     tell(
         kind,
-        [](const Pair& pair) {
+        [&](const Pair& pair) {
             pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
             pair.flush(pair.one);
+            pair.write(pair.one, kBlockSectors, earlier);
             pair.deallocate(pair.one, 0, kBlockSectors);
             pair.deallocate(pair.two, 3, 1);
             pair.flush(pair.two);
         },
-        0, Stamps(kBlockSectors, kZeroes));
+        0, expected);
 }
 
 // One stream overwrites what another has pending: a sync of the first alone keeps what it wrote.
@@ -233,29 +240,29 @@ void taken_along_from_behind_an_ordered_flush(const StoreKind& kind)
 void snapshot_between_overwrites(const StoreKind& kind)
 {
     const SparseBytes image = fresh_image(kind, 12, kVolumeBytes);
-    const Recording recording = record(
-        kind, image, Model(), story_plan(), 1,
-        [&](FiberTasks& tasks, Store& store, Model&, EventClock&) {
-            const Pair pair(store);
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            bool done = false;
-            Task* waiter = tasks.current();
-            tasks.spawn([&] {
-                // Takes effect while the snapshot still waits for its commit.
-                pair.write(pair.one, 0, stamps_from(200, kBlockSectors));
-                done = true;
-                tasks.wake(waiter);
-            });
-            NewSnapshot snapshot;
-            snapshot.name = "between";
-            if (const auto made = store.snapshot(kVolume, snapshot); !made) {
-                violation("snapshot failed: " + made.error().text);
-            }
-            while (!done) {
-                tasks.suspend();
-            }
-            pair.flush(pair.one);
-        });
+    const Recording recording =
+        record(kind, image, Model(), story_plan(), 1,
+               [&](FiberTasks& tasks, Store& store, Model&, EventClock&) {
+                   const Pair pair(store);
+                   pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
+                   bool done = false;
+                   Task* waiter = tasks.current();
+                   tasks.spawn([&] {
+                       // Takes effect while the snapshot still waits for its commit.
+                       pair.write(pair.one, 0, stamps_from(200, kBlockSectors));
+                       done = true;
+                       tasks.wake(waiter);
+                   });
+                   NewSnapshot snapshot;
+                   snapshot.name = "between";
+                   if (const auto made = store.snapshot(kVolume, snapshot); !made) {
+                       violation("snapshot failed: " + made.error().text);
+                   }
+                   while (!done) {
+                       tasks.suspend();
+                   }
+                   pair.flush(pair.one);
+               });
     CutMaker maker(recording.log);
     const SparseBytes left = maker.cut(recording.ended, [](LoggedRequest&) { return false; });
     examine(kind, left, recording.ended, [&](const Contents& contents) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <optional>
 
 #include "format/base/rules.h"
 #include "format/volume/store.h"
@@ -155,16 +154,23 @@ void Domains::join_all(DomainId with)
 
 void Domains::join_volume(VolumeId volume)
 {
-    std::optional<DomainId> first;
+    const DomainId own{volume, StreamId()};
     for (const DomainId id : of_volume(volume)) {
-        if (domains_[id].pending.empty()) {
-            continue;
-        }
-        if (first) {
-            join(*first, id);
-        }
-        first = id;
+        join(own, id);
     }
+    for (const DomainId id : streams_) {
+        if (id.volume == volume) {
+            join(own, id);
+        }
+    }
+}
+
+bool Domains::others_pending(DomainId id) const
+{
+    return std::any_of(domains_.begin(), domains_.end(), [&](const auto& entry) {
+        return entry.first != id && entry.first.volume == id.volume &&
+               !entry.second.pending.empty();
+    });
 }
 
 bool Domains::has_pending_over(const Domain& domain, Lba begin, Lba end)

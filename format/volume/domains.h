@@ -67,8 +67,10 @@ public:
     void join(DomainId a, DomainId b);
     // With every domain that has something pending.
     void join_all(DomainId with);
-    // All of a volume that have something pending, with each other.
+    // All of a volume with each other: what one has pending now goes with what another has later.
     void join_volume(VolumeId volume);
+    // Has another domain of the volume something pending?
+    bool others_pending(DomainId id) const;
     // With the domains that have something pending for these blocks.
     void join_over(DomainId with, VolumeId volume, Lba begin, Lba end);
     // `chosen` and those joined with any of them.

@@ -418,7 +418,7 @@ Status Writer::clear_parts(DomainId domain, Lba lba, unsigned parts, Staged& sta
     COPPICE_ASSIGN(run, reader_.run_at(volume, lba, 1));
     if (run.state != BlockState::data) {
         // It reads as zeroes; but that may be another domain's doing, which then goes along.
-        if (state_.domains.of_volume(volume).size() > 1) {
+        if (state_.domains.others_pending(domain)) {
             command.push_back(make_operation(layout::OperationType::deallocate, domain, lba, 1));
         }
         return {};
