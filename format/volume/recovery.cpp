@@ -53,6 +53,7 @@ Result<bool> data_verify(State& state, const JournalOperation& operation)
     for (std::uint64_t done = 0; done < record.length;) {
         const std::uint64_t count = std::min<std::uint64_t>(kVerifyBlocks, record.length - done);
         const auto bytes = buffer.span().first(count * kBlockBytes);
+        state.recovery.verified_blocks += count;
         COPPICE_TRY(state.disk.read(byte_offset(BlockNo(record.block + done)), bytes));
         for (std::uint64_t i = 0; i < count; ++i) {
             if (data_checksum(buffer.block(i)) != operation.checksum(done + i)) {
@@ -175,9 +176,15 @@ Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
     start.position = {CommitNo(superblock.journal_commit), superblock.journal_position,
                       superblock.journal_chain};
     start.synced = CommitNo(superblock.journal_synced);
+    const std::uint64_t begin_ns = state->tasks.now_ns();
     COPPICE_ASSIGN(scan, scan_journal(disk, start));
+    const std::uint64_t scanned_ns = state->tasks.now_ns();
     COPPICE_TRY(verify_tail(*state, scan));
+    const std::uint64_t verified_ns = state->tasks.now_ns();
     COPPICE_TRY(replay(*state, scan));
+    state->recovery.scan_ns = scanned_ns - begin_ns;
+    state->recovery.verify_ns = verified_ns - scanned_ns;
+    state->recovery.replay_ns = state->tasks.now_ns() - verified_ns;
 
     const JournalPosition head = scan.commits.empty() ? start.position : scan.commits.back().end;
     state->ring.set(start.position, head, scan.synced);

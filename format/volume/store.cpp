@@ -315,6 +315,7 @@ ImageInfo StoreImpl::info()
     info.journal_used_bytes = state.ring.used_blocks() * kBlockBytes;
     info.replayed_operations = state.replayed_operations;
     info.replayed_commits = state.replayed_commits;
+    info.recovery = state.recovery;
     info.created_unix_ns = state.header.created_unix_ns;
     const Space::Totals& totals = state.space.tree_totals();
     info.space.image_bytes = totals.image_blocks * kBlockBytes;

@@ -98,6 +98,14 @@ struct SpaceInfo {
     std::uint64_t pending_free_bytes = 0;  // free at the next checkpoint
 };
 
+// What the open had to do, and how long it took.
+struct RecoveryWork {
+    std::uint64_t scan_ns = 0;    // the ring was read
+    std::uint64_t verify_ns = 0;  // data of operations that no sync is known to cover
+    std::uint64_t replay_ns = 0;  // operations were applied
+    std::uint64_t verified_blocks = 0;
+};
+
 struct ImageInfo {
     Uuid uuid;
     unsigned major_version = 0;
@@ -108,6 +116,7 @@ struct ImageInfo {
     std::uint64_t journal_used_bytes = 0;
     std::uint64_t replayed_operations = 0;  // by this open
     std::uint64_t replayed_commits = 0;
+    RecoveryWork recovery;
     std::uint64_t created_unix_ns = 0;
     SpaceInfo space;
 };
