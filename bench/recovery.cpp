@@ -1,10 +1,10 @@
 // How long it takes to open an image after a crash, with as many operations behind the superblock
 // as the journal holds.
 //
-// Each image is made by the store itself: some extents and a checkpoint, then 4 KiB writes at random
-// places with background work paused, so that no checkpoint begins at half a ring as it otherwise
-// does, and the store is dropped as a crash drops it. Data repeat a stamp, so that 4 GB of them
-// take no memory; they are read and verified like any.
+// Each image is made by the store itself: some extents and a checkpoint, then 4 KiB writes at
+// random places with background work paused, so that no checkpoint begins at half a ring as it
+// otherwise does, and the store is dropped as a crash drops it. Data repeat a stamp, so that 4 GB
+// of them take no memory; they are read and verified like any.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>

@@ -42,8 +42,8 @@ protected:
             }
             const std::uint64_t now = fibers_.now_ns();
             busy_until_ns_ = std::max(busy_until_ns_, now) +
-                             static_cast<std::uint64_t>(
-                                 static_cast<double>(request.length_bytes) / speed_.bytes_per_ns);
+                             static_cast<std::uint64_t>(static_cast<double>(request.length_bytes) /
+                                                        speed_.bytes_per_ns);
             fibers_.call_at(busy_until_ns_ + speed_.latency_ns,
                             [this, &request] { complete(request, 0); });
         }

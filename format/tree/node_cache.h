@@ -15,6 +15,12 @@
 
 namespace coppice {
 
+// A node that a walk needs.
+struct Missing {
+    NodeRef node;
+    int level;  // -1: a root, of any level
+};
+
 class NodeCache {
 public:
     NodeCache(Disk& disk, std::uint64_t image_seed, std::uint64_t capacity_bytes);
@@ -45,6 +51,8 @@ public:
 
     // Reads and verifies a node. `level`: what the parent expects, or nothing for a root. (task)
     Status load(const TreeShape& shape, const NodeRef& reference, int level);
+    // The same for many: in order of their blocks, with many requests under way. (task)
+    Status load_all(const TreeShape& shape, std::vector<Missing> nodes);
 
     // A new, empty, dirty node of the generation.
     Node* create(const TreeShape& shape, BlockNo block, unsigned level, Generation generation,
@@ -76,6 +84,7 @@ public:
     std::uint64_t image_seed() const { return image_seed_; }
 
 private:
+    Status accept(std::unique_ptr<Node> node, const NodeRef& reference, int level);
     Node* insert(std::unique_ptr<Node> node);
     void evict();
     void remove(Node* node);
