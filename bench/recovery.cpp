@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <fmt/format.h>
 #include <random>
 
@@ -34,6 +35,7 @@ struct Timed {
     Case image;
     const char* disk;
     double open_ms = 0;
+    double cpu_ms = 0;  // what the open took of a processor: says more where others run beside it
     ImageInfo info;
     std::uint64_t reads = 0;
     std::uint64_t read_bytes = 0;
@@ -45,6 +47,13 @@ void require(const Status& status)
         fmt::print(stderr, "coppice-bench-recovery: {}\n", status.error().text);
         std::exit(1);
     }
+}
+
+double cpu_ms()
+{
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
 }
 
 class Image {
@@ -73,14 +82,16 @@ public:
     // Opens it as after a crash, and looks whether it holds what was written.
     Timed open_timed(const char* name, const DiskSpeed& speed)
     {
-        Timed timed{image_, name, 0, {}, 0, 0};
+        Timed timed{image_, name, 0, 0, {}, 0, 0};
         disk_.set_speed(speed);
         disk_.reads = disk_.read_bytes = 0;
+        const double cpu_begin_ms = cpu_ms();
         const auto begin = std::chrono::steady_clock::now();
         auto store = open({});
         const std::chrono::duration<double, std::milli> time =
             std::chrono::steady_clock::now() - begin;
         timed.open_ms = time.count();
+        timed.cpu_ms = cpu_ms() - cpu_begin_ms;
         timed.reads = disk_.reads;
         timed.read_bytes = disk_.read_bytes;
         timed.info = store->info();
@@ -151,12 +162,13 @@ double ms(std::uint64_t ns) { return static_cast<double>(ns) / 1e6; }
 void print_row(const Timed& timed)
 {
     const RecoveryWork& work = timed.info.recovery;
-    fmt::print("{:>7} {:>9} {:<8} {:<7} {:>10} {:>8.0f} {:>7.0f} {:>7.0f} {:>7.0f} {:>9} {:>8} "
-               "{:>8}\n",
-               size_name(timed.image.volume_bytes), timed.image.extents_before,
-               timed.image.tail ? "tail" : "synced", timed.disk, timed.info.replayed_operations,
-               timed.open_ms, ms(work.scan_ns), ms(work.verify_ns), ms(work.replay_ns),
-               work.verified_blocks, timed.reads, timed.read_bytes >> 20);
+    fmt::print(
+        "{:>7} {:>9} {:<8} {:<7} {:>10} {:>8.0f} {:>7.0f} {:>7.0f} {:>7.0f} {:>7.0f} {:>9} {:>8} "
+        "{:>8}\n",
+        size_name(timed.image.volume_bytes), timed.image.extents_before,
+        timed.image.tail ? "tail" : "synced", timed.disk, timed.info.replayed_operations,
+        timed.open_ms, timed.cpu_ms, ms(work.scan_ns), ms(work.verify_ns), ms(work.replay_ns),
+        work.verified_blocks, timed.reads, timed.read_bytes >> 20);
 }
 
 std::string json_of(const Timed& timed)
@@ -164,10 +176,11 @@ std::string json_of(const Timed& timed)
     const RecoveryWork& work = timed.info.recovery;
     return fmt::format(
         "{{\"volume_bytes\": {}, \"extents_before\": {}, \"journal\": \"{}\", \"disk\": \"{}\", "
-        "\"operations\": {}, \"open_ms\": {:.1f}, \"scan_ms\": {:.1f}, \"verify_ms\": {:.1f}, "
+        "\"operations\": {}, \"open_ms\": {:.1f}, \"cpu_ms\": {:.1f}, \"scan_ms\": {:.1f}, "
+        "\"verify_ms\": {:.1f}, "
         "\"replay_ms\": {:.1f}, \"verified_blocks\": {}, \"reads\": {}, \"read_bytes\": {}}}",
         timed.image.volume_bytes, timed.image.extents_before, timed.image.tail ? "tail" : "synced",
-        timed.disk, timed.info.replayed_operations, timed.open_ms, ms(work.scan_ns),
+        timed.disk, timed.info.replayed_operations, timed.open_ms, timed.cpu_ms, ms(work.scan_ns),
         ms(work.verify_ns), ms(work.replay_ns), work.verified_blocks, timed.reads,
         timed.read_bytes);
 }
@@ -211,9 +224,10 @@ int main(int argc, char** argv)
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
 
     if (!json) {
-        fmt::print("{:>7} {:>9} {:<8} {:<7} {:>10} {:>8} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8}\n",
-                   "volume", "extents", "journal", "disk", "operations", "open ms", "scan",
-                   "verify", "replay", "verified", "reads", "MiB read");
+        fmt::print(
+            "{:>7} {:>9} {:<8} {:<7} {:>10} {:>8} {:>7} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8}\n",
+            "volume", "extents", "journal", "disk", "operations", "open ms", "cpu ms", "scan",
+            "verify", "replay", "verified", "reads", "MiB read");
     }
     FiberTasks tasks;
     const DiskSpeed ssd{latency_us * 1000, gigabytes};

@@ -234,6 +234,7 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
         options.inline_clone_items = plan.inline_clone_items;
         options.punch_delay_ns = plan.punch_delay_ns;
         options.punch_blocks = plan.punch_blocks;
+        options.tail_blocks = plan.tail_blocks;
         auto opened = kind.open(disk, options);
         if (!opened) {
             if (!excused(opened.error())) {

@@ -7,6 +7,17 @@
 
 namespace coppice {
 
+namespace {
+
+// Blocks of data that an operation wrote, which recovery has to read when no sync covers it.
+std::uint64_t data_blocks(const JournalOperation& operation)
+{
+    const bool write = operation.type() == layout::OperationType::write;
+    return write ? std::uint64_t{operation.record.length} : 0;
+}
+
+}  // namespace
+
 Status Committer::make_durable(VolumeId volume)
 {
     // What a replay showed may come from commits that were never synced: a flush covers it too.
@@ -97,28 +108,34 @@ Status Committer::write_domains(bool wanted_only)
     return write_operations(take_pending(chosen));
 }
 
-// How many of the operations, from `begin` on, fit into one commit; never a part of a command.
+// How many of the operations, from `begin` on, fit into one commit; never a part of a command, and
+// no more data than the tail may have.
 Committer::Cut Committer::next_commit(std::span<const JournalOperation> operations,
                                       std::size_t begin) const
 {
     Cut cut{begin, 0};
     std::uint64_t payload = 0;
+    std::uint64_t data = 0;
     while (cut.end < operations.size()) {
         std::size_t command_end = cut.end;
         std::uint64_t command_payload = 0;
+        std::uint64_t command_data = 0;
         bool continues = true;
         while (continues && command_end < operations.size()) {
             command_payload += operations[command_end].payload.size();
+            command_data += data_blocks(operations[command_end]);
             continues = operations[command_end].continues() && obeys(Rule::atomic_commands);
             ++command_end;
         }
         const std::uint64_t blocks = commit_blocks(command_end - begin, payload + command_payload);
         const bool full = blocks > state_.ring.commit_limit();
-        if (cut.end > begin && (full || !obeys(Rule::atomic_commands))) {
+        const bool much = data + command_data > state_.options.tail_blocks;
+        if (cut.end > begin && (full || much || !obeys(Rule::atomic_commands))) {
             break;
         }
         CHECK(!full);
         payload += command_payload;
+        data += command_data;
         cut = {command_end, blocks};
     }
     return cut;
@@ -130,6 +147,21 @@ void Committer::note_written(std::span<const JournalOperation> operations)
         Domain& domain = state_.domains[operation.volume()];
         domain.written = std::max(domain.written, operation.sequence());
     }
+}
+
+// Recovery reads the data of all operations that no sync covers. A sync, although nobody waits for
+// one, keeps them few; that it was done stands in the next commit.
+Status Committer::bound_tail(std::span<const JournalOperation> commit)
+{
+    std::uint64_t blocks = 0;
+    for (const JournalOperation& operation : commit) {
+        blocks += data_blocks(operation);
+    }
+    if (unsynced_blocks_ != 0 && unsynced_blocks_ + blocks > state_.options.tail_blocks) {
+        COPPICE_TRY(sync());
+    }
+    unsynced_blocks_ += blocks;
+    return {};
 }
 
 Status Committer::write_operations(std::vector<JournalOperation> operations)
@@ -147,6 +179,7 @@ Status Committer::write_operations(std::vector<JournalOperation> operations)
         }
         const auto commit =
             std::span<const JournalOperation>(operations).subspan(begin, cut.end - begin);
+        COPPICE_TRY(bound_tail(commit));
         COPPICE_TRY(state_.check_writable());
         Status written = state_.ring.write(commit, state_.durable, 0);
         if (!written) {
@@ -174,6 +207,7 @@ Status Committer::sync()
         COPPICE_TRY(state_.sync());
     }
     state_.ring.note_synced(std::max(state_.ring.synced(), covered));
+    unsynced_blocks_ = 0;  // only who has the turn writes commits, and that is us
     for (const auto& [id, sequence] : written) {
         Domain& domain = state_.domains[id];
         domain.durable = std::max(domain.durable, sequence);

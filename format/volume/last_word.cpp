@@ -46,9 +46,8 @@ public:
 private:
     auto older() const
     {
-        return [this](std::size_t a, std::size_t b) {
-            return changes_[a].order < changes_[b].order;
-        };
+        return
+            [this](std::size_t a, std::size_t b) { return changes_[a].order < changes_[b].order; };
     }
     void push(std::size_t change)
     {

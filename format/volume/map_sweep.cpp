@@ -177,7 +177,8 @@ bool MapSweep::change_leaf(const NewRun& next, bool& own)
         }
     }
     const unsigned left = count - (last - replaced_from) + added;
-    if (left > leaf.capacity() || left == 0 || (left < count && Tree::small(left, leaf.capacity()))) {
+    if (left > leaf.capacity() || left == 0 ||
+        (left < count && Tree::small(left, leaf.capacity()))) {
         return false;
     }
     if (!leaf_.own) {

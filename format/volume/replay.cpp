@@ -40,16 +40,16 @@ public:
         COPPICE_TRY(state_.space.read_noted_groups());
         take_commands(scan);
         for (std::size_t begin = 0; begin < commands_.size();) {
-            const std::size_t end = run_end(begin);
+            const std::size_t end = state_.options.replay_runs ? run_end(begin) : begin;
             if (end - begin < kShortRun) {
                 COPPICE_TRY(look_ahead(begin));
             }
-            if (end - begin > 1) {
+            if (end > begin && state_.options.replay_runs) {
                 COPPICE_TRY(apply_run(std::span(commands_).subspan(begin, end - begin)));
+                begin = end;
             } else {
-                COPPICE_TRY(apply_command(commands_[begin]));
+                COPPICE_TRY(apply_command(commands_[begin++]));
             }
-            begin = std::max(end, begin + 1);
         }
         return {};
     }
@@ -109,10 +109,13 @@ void Replay::take_commands(Scan& scan)
         }
         ++state_.replayed_commits;
     }
-    if (obeys(Rule::replay_in_order)) {
-        std::stable_sort(commands_.begin(), commands_.end(), [](const auto& a, const auto& b) {
-            return a.front().sequence() < b.front().sequence();
-        });
+    const auto earlier = [](const Command& a, const Command& b) {
+        return a.front().sequence() < b.front().sequence();
+    };
+    // Mostly they are in order: few images have several volumes that are written to.
+    if (obeys(Rule::replay_in_order) &&
+        !std::is_sorted(commands_.begin(), commands_.end(), earlier)) {
+        std::stable_sort(commands_.begin(), commands_.end(), earlier);
     }
 }
 
@@ -199,36 +202,27 @@ Status Replay::apply_run(std::span<const Command> run)
 // each other mostly have neighbouring blocks.
 Status Replay::take_blocks(std::span<const Command> run)
 {
-    std::vector<const JournalOperation*> writes;
+    std::vector<Extent> extents;
     for (const Command& command : run) {
         for (const JournalOperation& operation : command) {
-            if (is_write(operation)) {
-                writes.push_back(&operation);
+            const auto& record = operation.record;
+            if (!is_write(operation)) {
+                continue;
+            }
+            const BlockNo block(record.block);
+            if (!extents.empty() && extents.back().block + extents.back().length == block) {
+                extents.back().length += record.length;
+            } else {
+                extents.push_back({block, record.length});
+            }
+            for (std::uint64_t i = 0; i < record.length; ++i) {
+                state_.checksums.put(state_.generation, block + i, operation.checksum(i));
             }
         }
     }
-    const auto by_block = [](const JournalOperation* a, const JournalOperation* b) {
-        return a->record.block < b->record.block;
-    };
-    if (!std::is_sorted(writes.begin(), writes.end(), by_block)) {
-        std::sort(writes.begin(), writes.end(), by_block);
-    }
-    for (std::size_t begin = 0; begin < writes.size();) {
-        Extent extent{BlockNo(writes[begin]->record.block), 0};
-        std::size_t end = begin;
-        while (end < writes.size() &&
-               BlockNo(writes[end]->record.block) == extent.block + extent.length) {
-            extent.length += writes[end++]->record.length;
-        }
+    for (const Extent& extent : extents) {
         COPPICE_TRY(state_.space.take_named(extent));
         state_.space.use_data(state_.generation, extent);
-        begin = end;
-    }
-    for (const JournalOperation* write : writes) {
-        for (std::uint64_t i = 0; i < write->record.length; ++i) {
-            state_.checksums.put(state_.generation, BlockNo(write->record.block + i),
-                                 write->checksum(i));
-        }
     }
     return {};
 }
@@ -257,6 +251,13 @@ Status Replay::change_map(VolumeId volume, std::vector<RangeChange>& changes,
     std::sort(changes.begin(), changes.end(), [](const RangeChange& a, const RangeChange& b) {
         return a.lba != b.lba ? a.lba < b.lba : a.order < b.order;
     });
+    // Operations lie in the order of the journal, and are looked at in that of the map.
+    constexpr std::size_t kAhead = 16;
+    const auto fetch = [&](const std::vector<ChangePart>& parts, std::size_t i) {
+        if (i < parts.size()) {
+            __builtin_prefetch(operations[changes[parts[i].change].order]);
+        }
+    };
     const auto run_of_part = [&](const ChangePart& part) {
         const RangeChange& change = changes[part.change];
         const JournalOperation& operation = *operations[change.order];
@@ -270,8 +271,9 @@ Status Replay::change_map(VolumeId volume, std::vector<RangeChange>& changes,
     };
     const LastWord word = last_word(changes);
     const Version& head = state_.catalog.head_of(*state_.catalog.volume(volume));
-    for (const ChangePart& part : word.superseded) {
-        const NewRun lost = run_of_part(part);
+    for (std::size_t i = 0; i < word.superseded.size(); ++i) {
+        fetch(word.superseded, i + kAhead);
+        const NewRun lost = run_of_part(word.superseded[i]);
         if (lost.mapped) {
             state_.space.drop(state_.generation,
                               {head.first_list, lost.run.birth, layout::DeadKind::data,
@@ -280,8 +282,9 @@ Status Replay::change_map(VolumeId volume, std::vector<RangeChange>& changes,
     }
     std::vector<NewRun> runs;
     runs.reserve(word.counts.size());
-    for (const ChangePart& part : word.counts) {
-        runs.push_back(run_of_part(part));
+    for (std::size_t i = 0; i < word.counts.size(); ++i) {
+        fetch(word.counts, i + kAhead);
+        runs.push_back(run_of_part(word.counts[i]));
     }
     return MapSweep(state_, effects_, volume).apply(runs);
 }

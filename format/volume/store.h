@@ -59,12 +59,16 @@ struct OpenOptions {
     bool read_only = false;                            // nothing is written, replay stays in memory
     std::uint64_t cache_bytes = 64ULL << 20;           // clean tree nodes kept in memory
     std::uint64_t commit_interval_ns = 5'000'000'000;  // pending operations reach the journal
+    // Blocks of data that may be in the journal without a sync behind them, so that the next open
+    // after a crash has no more to read and verify: 256 MiB.
+    std::uint64_t tail_blocks = 65536;
     // Freed space goes back to the host, as holes in the file, when nothing was freed for so long,
     // in runs of at least so many blocks.
     bool punch = true;
     std::uint64_t punch_delay_ns = 10'000'000'000;
     std::uint64_t punch_blocks = 256;
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
+    bool replay_runs = true;  // false: replay goes one operation after the other, for tests
 };
 
 // ---- What there is ------------------------------------------------------------------------

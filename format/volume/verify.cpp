@@ -165,8 +165,8 @@ private:
 
     State& state_;
     std::array<Batch, 2> batches_;
-    std::span<Piece> pieces_;   // not yet read
-    std::size_t bad_ = kNone;   // first commit whose data are something else,
+    std::span<Piece> pieces_;     // not yet read
+    std::size_t bad_ = kNone;     // first commit whose data are something else,
     std::size_t failed_ = kNone;  // and first whose data could not be read
     std::optional<Error> error_;
 };
@@ -178,8 +178,8 @@ void append_data(const State& state, const DecodedCommit& commit, std::size_t nu
         // What the superblock contains was synced before it.
         if (operation.type() == layout::OperationType::write &&
             operation.sequence() > state.durable_sequence) {
-            pieces.push_back({BlockNo(operation.record.block), operation.record.length, &operation,
-                              0, number});
+            pieces.push_back(
+                {BlockNo(operation.record.block), operation.record.length, &operation, 0, number});
         }
     }
 }
