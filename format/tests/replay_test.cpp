@@ -52,8 +52,7 @@ public:
             create.volume_bytes = mix_.volume_blocks * kBlockBytes;
             create.journal_bytes = 16 << 20;
             check(Store::create(disk_, create));
-            auto store = value(
-                Store::open(disk_, {.inline_clone_items = mix_.inline_clone_items}));
+            auto store = value(Store::open(disk_, {.inline_clone_items = mix_.inline_clone_items}));
             steps(*store, before);
             check(store->settle());
             store->pause();
@@ -285,14 +284,13 @@ Outcome outcome(const SparseBytes& image, const Mix& mix, unsigned seed, bool ru
 
 TEST_CASE("a journal replayed in runs leaves what it leaves operation by operation")
 {
-    const Mix mix = GENERATE(
-        Mix{"scattered", 80, 0, 5, 0, 0, 1, 6000, 1, 64},
-        Mix{"scattered and freed", 50, 0, 50, 0, 0, 1, 4000, 2, 64},
-        Mix{"overlapping", 60, 5, 20, 0, 0, 1, 300, 40, 64},
-        Mix{"in order", 10, 20, 5, 0, 1, 1, 3000, 8, 64},
-        Mix{"snapshots", 60, 5, 15, 0, 4, 1, 1000, 8, 64},
-        Mix{"clones by items", 50, 5, 15, 15, 1, 1, 800, 8, 64},
-        Mix{"clones by reference", 50, 5, 15, 10, 2, 1, 800, 8, 2});
+    const Mix mix = GENERATE(Mix{"scattered", 80, 0, 5, 0, 0, 1, 6000, 1, 64},
+                             Mix{"scattered and freed", 50, 0, 50, 0, 0, 1, 4000, 2, 64},
+                             Mix{"overlapping", 60, 5, 20, 0, 0, 1, 300, 40, 64},
+                             Mix{"in order", 10, 20, 5, 0, 1, 1, 3000, 8, 64},
+                             Mix{"snapshots", 60, 5, 15, 0, 4, 1, 1000, 8, 64},
+                             Mix{"clones by items", 50, 5, 15, 15, 1, 1, 800, 8, 64},
+                             Mix{"clones by reference", 50, 5, 15, 10, 2, 1, 800, 8, 2});
     const unsigned seed = GENERATE(range(1U, 9U));
     INFO(mix.name << ", seed " << seed);
     const bool many = mix.volume_blocks > 2000;

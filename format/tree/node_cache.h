@@ -15,6 +15,16 @@
 
 namespace coppice {
 
+// Nodes stand in groups of 8192 neighbouring blocks, some groups apart. With the block itself as
+// hash, the nodes of two groups would fall on each other as a whole.
+struct NodeHash {
+    std::size_t operator()(std::uint64_t block) const
+    {
+        const std::uint64_t mixed = block * 0x9E3779B97F4A7C15ULL;
+        return mixed ^ mixed >> 32;
+    }
+};
+
 // A node that a walk needs.
 struct Missing {
     NodeRef node;
@@ -93,7 +103,7 @@ private:
     Disk& disk_;
     std::uint64_t image_seed_;
     std::uint64_t capacity_;
-    tsl::robin_map<std::uint64_t, std::unique_ptr<Node>> nodes_;
+    tsl::robin_map<std::uint64_t, std::unique_ptr<Node>, NodeHash> nodes_;
     std::vector<Node*> ring_;  // every node, for the evicting hand
     std::size_t hand_ = 0;
     std::uint64_t clock_ = 0;

@@ -64,8 +64,12 @@ private:
     Status apply_run(std::span<const Command> run);
     Status take_blocks(std::span<const Command> run);
     Status change_maps(std::span<const Command> run);
-    Status change_map(VolumeId volume, std::vector<RangeChange>& changes,
-                      std::span<JournalOperation* const> operations);
+    // What the operations of a run make of one volume; `made` by their order.
+    struct Changed {
+        std::vector<RangeChange> changes;
+        std::vector<NewRun> made;
+    };
+    Status change_map(VolumeId volume, Changed& changed);
 
     State& state_;
     Effects effects_;
@@ -229,51 +233,47 @@ Status Replay::take_blocks(std::span<const Command> run)
 
 Status Replay::change_maps(std::span<const Command> run)
 {
-    // By volume: what is changed, and the operation of each order.
-    std::map<VolumeId, std::pair<std::vector<RangeChange>, std::vector<JournalOperation*>>> volumes;
+    std::map<VolumeId, Changed> volumes;
     for (const Command& command : run) {
-        for (JournalOperation& operation : command) {
-            auto& [changes, operations] = volumes[operation.volume()];
-            changes.push_back(
-                {Lba(operation.record.lba), operation.record.length, operations.size()});
-            operations.push_back(&operation);
+        for (const JournalOperation& operation : command) {
+            const auto& record = operation.record;
+            Changed& changed = volumes[operation.volume()];
+            changed.changes.push_back({Lba(record.lba), record.length, changed.made.size()});
+            NewRun made;
+            made.run.lba = Lba(record.lba);
+            made.run.length = record.length;
+            made.run.block = record.block;
+            made.run.detail = record.placement;
+            made.run.birth = operation.sequence();
+            made.mapped = is_write(operation);
+            changed.made.push_back(made);
         }
     }
     for (auto& [volume, changed] : volumes) {
-        COPPICE_TRY(change_map(volume, changed.first, changed.second));
+        COPPICE_TRY(change_map(volume, changed));
     }
     return {};
 }
 
-Status Replay::change_map(VolumeId volume, std::vector<RangeChange>& changes,
-                          std::span<JournalOperation* const> operations)
+Status Replay::change_map(VolumeId volume, Changed& changed)
 {
+    auto& changes = changed.changes;
     std::sort(changes.begin(), changes.end(), [](const RangeChange& a, const RangeChange& b) {
         return a.lba != b.lba ? a.lba < b.lba : a.order < b.order;
     });
-    // Operations lie in the order of the journal, and are looked at in that of the map.
+    // What was made lies in the order of the journal, and is looked at in that of the map.
     constexpr std::size_t kAhead = 16;
-    const auto fetch = [&](const std::vector<ChangePart>& parts, std::size_t i) {
-        if (i < parts.size()) {
-            __builtin_prefetch(operations[changes[parts[i].change].order]);
+    const auto part_at = [&](const std::vector<ChangePart>& parts, std::size_t i) {
+        if (i + kAhead < parts.size()) {
+            __builtin_prefetch(&changed.made[changes[parts[i + kAhead].change].order]);
         }
-    };
-    const auto run_of_part = [&](const ChangePart& part) {
-        const RangeChange& change = changes[part.change];
-        const JournalOperation& operation = *operations[change.order];
-        MapRun run;
-        run.lba = part.lba;
-        run.length = part.length;
-        run.block = operation.record.block + (part.lba - change.lba);
-        run.detail = operation.record.placement;
-        run.birth = operation.sequence();
-        return NewRun{run, is_write(operation)};
+        const NewRun& made = changed.made[changes[parts[i].change].order];
+        return NewRun{made.run.part(parts[i].lba, parts[i].lba + parts[i].length), made.mapped};
     };
     const LastWord word = last_word(changes);
     const Version& head = state_.catalog.head_of(*state_.catalog.volume(volume));
     for (std::size_t i = 0; i < word.superseded.size(); ++i) {
-        fetch(word.superseded, i + kAhead);
-        const NewRun lost = run_of_part(word.superseded[i]);
+        const NewRun lost = part_at(word.superseded, i);
         if (lost.mapped) {
             state_.space.drop(state_.generation,
                               {head.first_list, lost.run.birth, layout::DeadKind::data,
@@ -283,8 +283,7 @@ Status Replay::change_map(VolumeId volume, std::vector<RangeChange>& changes,
     std::vector<NewRun> runs;
     runs.reserve(word.counts.size());
     for (std::size_t i = 0; i < word.counts.size(); ++i) {
-        fetch(word.counts, i + kAhead);
-        runs.push_back(run_of_part(word.counts[i]));
+        runs.push_back(part_at(word.counts, i));
     }
     return MapSweep(state_, effects_, volume).apply(runs);
 }
