@@ -79,6 +79,48 @@ public:
         store->abandon();
     }
 
+    // Writes with background work as it comes, and returns the most operations that were behind
+    // the superblock at a time.
+    std::uint64_t most_behind(std::uint64_t operations, const DiskSpeed& speed)
+    {
+        constexpr unsigned kDepth = 64;
+        CreateOptions create;
+        create.uuid = random_uuid();
+        create.volume_bytes = image_.volume_bytes;
+        create.journal_bytes = kJournalBytes;
+        require(Store::create(disk_, create));
+        auto store = open({});
+        write(*store, image_.extents_before);
+        require(store->checkpoint());
+        disk_.set_speed(speed);
+        std::uint64_t most = 0;
+        std::uint64_t started = 0;
+        unsigned running = kDepth;
+        WaitQueue done(tasks_);
+        for (unsigned i = 0; i < kDepth; ++i) {
+            tasks_.spawn([&] {
+                while (started < operations) {
+                    const std::uint64_t number = ++started;
+                    write(*store, 1);
+                    if (number % 1000 == 0) {
+                        require(store->flush(VolumeId(1)));
+                        const ImageInfo info = store->info();
+                        most = std::max(most, info.sequence - info.durable_sequence);
+                    }
+                }
+                if (--running == 0) {
+                    done.wake_all();
+                }
+            });
+        }
+        while (running != 0) {
+            done.wait();
+        }
+        disk_.set_speed({});
+        require(store->close());
+        return most;
+    }
+
     // Opens it as after a crash, and looks whether it holds what was written.
     Timed open_timed(const char* name, const DiskSpeed& speed)
     {
@@ -117,10 +159,11 @@ private:
         const iovec buffer{words.data(), kBlockBytes};
         for (std::uint64_t i = 0; i < operations; ++i) {
             const std::uint64_t lba = random_() % (image_.volume_bytes / kBlockBytes);
-            words.fill(++stamp_);
+            const std::uint64_t stamp = ++stamp_;
+            words.fill(stamp);
             require(store.write(VolumeId(1), lba * kBlockBytes, {&buffer, 1}, false));
-            written_[lba] = stamp_;
-            if (i % 64 == 0) {
+            written_[lba] = stamp;
+            if (i % 64 == 63) {
                 tasks_.yield();
             }
         }
@@ -198,6 +241,24 @@ std::vector<Timed> measure(FiberTasks& tasks, const Case& image, std::uint64_t o
     return rows;
 }
 
+void measure_most_behind(FiberTasks& tasks, std::span<const std::uint64_t> gibibytes,
+                         std::span<const std::uint64_t> before, std::uint64_t operations,
+                         const DiskSpeed& ssd)
+{
+    fmt::print("most operations behind the superblock, 64 writes at a time, checkpoints as they "
+               "come\n\n{:>7} {:>9} {:>10}\n",
+               "volume", "extents", "operations");
+    for (const std::uint64_t size : gibibytes) {
+        for (const std::uint64_t extents : before) {
+            tasks.run([&] {
+                Image image(tasks, {size * kGiB, extents, false});
+                fmt::print("{:>7} {:>9} {:>10}\n", size_name(size * kGiB), extents,
+                           image.most_behind(operations, ssd));
+            });
+        }
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv)
@@ -209,6 +270,7 @@ int main(int argc, char** argv)
     std::vector<std::uint64_t> gibibytes{10, 1024, 50 * 1024};
     std::vector<std::uint64_t> before{1000, 1'000'000};
     bool json = false;
+    bool normal = false;
     app.add_option("--operations", operations, "4 KiB writes behind the superblock")
         ->capture_default_str();
     app.add_option("--size", gibibytes, "sizes of the volume in GiB")->capture_default_str();
@@ -219,18 +281,24 @@ int main(int argc, char** argv)
     app.add_option("--bandwidth", gigabytes, "in the rows 'ssd', in GB/s")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    app.add_flag("--most-behind", normal,
+                 "instead: how many operations are behind the superblock in normal work");
     app.add_flag("--json", json, "one line of JSON for each row, and no table");
     CLI11_PARSE(app, argc, argv);
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
 
+    FiberTasks tasks;
+    const DiskSpeed ssd{latency_us * 1000, gigabytes};
+    if (normal) {
+        measure_most_behind(tasks, gibibytes, before, operations, ssd);
+        return 0;
+    }
     if (!json) {
         fmt::print(
             "{:>7} {:>9} {:<8} {:<7} {:>10} {:>8} {:>7} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8}\n",
             "volume", "extents", "journal", "disk", "operations", "open ms", "cpu ms", "scan",
             "verify", "replay", "verified", "reads", "MiB read");
     }
-    FiberTasks tasks;
-    const DiskSpeed ssd{latency_us * 1000, gigabytes};
     for (const std::uint64_t size : gibibytes) {
         for (const std::uint64_t extents : before) {
             for (const bool tail : {false, true}) {

@@ -311,6 +311,7 @@ ImageInfo StoreImpl::info()
     info.minor_version = state.header.minor_version;
     info.generation = state.durable;
     info.sequence = state.sequence;
+    info.durable_sequence = state.durable_sequence;
     info.journal_bytes = state.ring.blocks() * kBlockBytes;
     info.journal_used_bytes = state.ring.used_blocks() * kBlockBytes;
     info.replayed_operations = state.replayed_operations;

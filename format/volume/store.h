@@ -116,6 +116,7 @@ struct ImageInfo {
     unsigned minor_version = 0;
     Generation generation;
     Sequence sequence;
+    Sequence durable_sequence;  // of the newest superblock: an open replays what is behind it
     std::uint64_t journal_bytes = 0;
     std::uint64_t journal_used_bytes = 0;
     std::uint64_t replayed_operations = 0;  // by this open
