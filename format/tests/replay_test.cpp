@@ -66,11 +66,10 @@ public:
     }
 
     // Goes on with a store: the same for two stores with the same seed.
-    static void go_on(Store& store, const Mix& mix, unsigned seed, FiberTasks& tasks)
+    static void go_on(Store& store, const Mix& mix, unsigned seed)
     {
         Source source(mix, seed);
         source.steps(store, 40);
-        (void)tasks;
         // What only a snapshot still had becomes free, by births and dead lists.
         for (const VolumeInfo& volume : store.volumes()) {
             if (volume.snapshot && volume.id.value % 2 == 0) {
@@ -269,7 +268,7 @@ Outcome outcome(const SparseBytes& image, const Mix& mix, unsigned seed, bool ru
         store.reset();
         expect_clean(disk);
         store = value(Store::open(disk, options));
-        Source::go_on(*store, mix, seed, tasks);
+        Source::go_on(*store, mix, seed);
         result.later = shown_by(*store);
         result.later.commits = 0;
         result.later_data_bytes = store->info().space.data_bytes;

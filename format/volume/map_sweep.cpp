@@ -77,17 +77,21 @@ Status MapSweep::apply_one(const NewRun& next)
             return change_usual_way(next);
         }
     }
-    bool own = true;
-    if (change_leaf(next, own)) {
-        return {};
+    const std::optional<Edit> edit = plan(next);
+    if (!edit) {
+        return change_usual_way(next);
     }
-    if (!own) {
-        COPPICE_TRY(own_leaf(next.run.lba));
-        if (leaf_.node != nullptr && change_leaf(next, own)) {
-            return {};
-        }
+    if (edit->last == edit->from && edit->added == 0) {
+        return {};  // nothing was there
     }
-    return change_usual_way(next);
+    if (!leaf_.own) {
+        COPPICE_TRY(own_leaf(next.run.lba));  // the copy has the same items
+    }
+    if (!leaf_.own) {
+        return change_usual_way(next);  // in an image whose births cannot be
+    }
+    carry_out(next, *edit);
+    return {};
 }
 
 // A copy of the leaf and the path to it, if they are not ours yet.
@@ -107,92 +111,109 @@ Status MapSweep::own_leaf(Lba lba)
     return {};
 }
 
-// Makes the change in the leaf at hand, if all of it lies there and the leaf stays neither too full
-// nor too small. False: nothing was changed; because the leaf is not ours, if `own` becomes false.
-bool MapSweep::change_leaf(const NewRun& next, bool& own)
+// What the change means for the items of the leaf at hand. None: not all of it lies there, or the
+// leaf would become too full or too small.
+std::optional<MapSweep::Edit> MapSweep::plan(const NewRun& next)
 {
-    Node& leaf = *leaf_.node;
-    const Lba begin = next.run.lba;
-    const Lba end = begin + next.run.length;
-    if (Key(begin.value) < leaf_.begin || Key(end.value) > leaf_.end) {
-        return false;
+    const Node& leaf = *leaf_.node;
+    const Key begin(next.run.lba.value);
+    const Key end(next.run.lba.value + next.run.length);
+    if (begin < leaf_.begin || end > leaf_.end) {
+        return std::nullopt;
     }
-    const unsigned count = leaf.count();
     if (position_ == 0) {
-        position_ = leaf.upper_bound(Key(begin.value));
+        position_ = leaf.upper_bound(begin);
     }
-    while (position_ < count && leaf.key(position_) <= Key(begin.value)) {
+    while (position_ < leaf.count() && leaf.key(position_) <= begin) {
         ++position_;
     }
     if (position_ == 0 && leaf_.begin != Key()) {
-        return false;  // an item of the leaf before may reach in here
+        return std::nullopt;  // an item of the leaf before may reach in here
     }
-    // The items [first, last) overlap the range.
-    MapRun before;
-    unsigned first = position_;
-    if (position_ > 0) {
-        before = run_of(item_at(leaf, position_ - 1));
-        first = before.lba + before.length > begin ? position_ - 1 : position_;
+    Edit edit;
+    edit.from = position_;
+    edit.last = position_;
+    while (edit.last < leaf.count() && leaf.key(edit.last) < end) {
+        ++edit.last;
     }
-    unsigned last = position_;
-    while (last < count && leaf.key(last) < Key(end.value)) {
-        ++last;
+    plan_left(next, edit);
+    if (!plan_right(next, edit)) {
+        return std::nullopt;
     }
-    if (first == last && !next.mapped) {
-        return true;  // there is nothing
+    const unsigned left = leaf.count() - (edit.last - edit.from) + edit.added;
+    const bool small = left < leaf.count() && Tree::small(left, leaf.capacity());
+    if (left == 0 || left > leaf.capacity() || small) {
+        return std::nullopt;
     }
+    return edit;
+}
 
-    // What is there instead: a rest to the left, the new run, a rest to the right.
-    std::array<layout::MapItem, 3> items{};
-    unsigned added = 0;
-    unsigned replaced_from = first;
-    Version& version = head();
-    if (first < position_ && before.lba < begin) {
-        before.length = begin - before.lba;
-        items[added++] = item_of(before);
+// The item before the change: cut off where it reaches in, joined where the new run continues it;
+// then the new run.
+void MapSweep::plan_left(const NewRun& next, Edit& edit)
+{
+    const Lba begin = next.run.lba;
+    std::optional<MapRun> before;  // what is left of that item
+    if (position_ > 0) {
+        const MapRun item = run_of(item_at(*leaf_.node, position_ - 1));
+        if (item.lba + item.length > begin) {
+            edit.from = position_ - 1;
+        }
+        if (item.lba < begin) {
+            before = item.part(item.lba, begin);
+        }
+    }
+    const bool touches = before && before->lba + before->length == begin;
+    const Sequence parent = state_.catalog.parent_sequence(head());
+    const auto both =
+        next.mapped && touches ? Map::joined(*before, next.run, parent) : std::nullopt;
+    if (both) {
+        edit.from = position_ - 1;
+        edit.items[edit.added++] = item_of(*both);
+        return;
+    }
+    if (edit.from < position_ && before) {
+        edit.items[edit.added++] = item_of(*before);
     }
     if (next.mapped) {
-        const bool left_rest = added > 0;
-        const bool neighbour = position_ > 0 && (left_rest || first == position_) &&
-                               before.lba + before.length == begin;
-        const auto joined = neighbour
-                                ? Map::joined(before, next.run, state_.change_for(version).parent)
-                                : std::nullopt;
-        if (joined && left_rest) {
-            items[added - 1] = item_of(*joined);
-        } else if (joined) {
-            items[added++] = item_of(*joined);
-            replaced_from = position_ - 1;
-        } else {
-            items[added++] = item_of(next.run);
-        }
+        edit.items[edit.added++] = item_of(next.run);
     }
-    if (last > first) {
-        const MapRun overlapped = run_of(item_at(leaf, last - 1));
-        if (overlapped.lba + overlapped.length > end) {
-            if (Key(end.value) == leaf_.end) {
-                return false;  // the rest belongs into the next leaf
-            }
-            items[added++] = item_of(overlapped.part(end, overlapped.lba + overlapped.length));
-        }
+}
+
+// What is left of the last item behind the change. False: that belongs into the next leaf.
+bool MapSweep::plan_right(const NewRun& next, Edit& edit) const
+{
+    if (edit.last == 0) {
+        return true;
     }
-    const unsigned left = count - (last - replaced_from) + added;
-    if (left > leaf.capacity() || left == 0 ||
-        (left < count && Tree::small(left, leaf.capacity()))) {
+    const Lba end = next.run.lba + next.run.length;
+    const MapRun item = run_of(item_at(*leaf_.node, edit.last - 1));
+    const Lba item_end = item.lba + item.length;
+    if (item_end <= end) {
+        return true;
+    }
+    if (Key(end.value) == leaf_.end) {
         return false;
     }
-    if (!leaf_.own) {
-        own = false;
-        return false;
-    }
-    for (unsigned i = first; i < last; ++i) {
-        effects_.drop(version, run_of(item_at(leaf, i)).part(begin, end));
-    }
-    leaf.replace_items(replaced_from, last - replaced_from,
-                       reinterpret_cast<const std::byte*>(items.data()), added);
-    version.mapped_blocks += next.mapped ? next.run.length : 0;
-    position_ = std::min(position_, replaced_from);
+    edit.items[edit.added++] = item_of(item.part(end, item_end));
     return true;
+}
+
+void MapSweep::carry_out(const NewRun& next, const Edit& edit)
+{
+    Version& version = head();
+    const Lba begin = next.run.lba;
+    const Lba end = begin + next.run.length;
+    for (unsigned i = edit.from; i < edit.last; ++i) {
+        const MapRun item = run_of(item_at(*leaf_.node, i));
+        if (item.lba + item.length > begin) {  // not one that is only joined
+            effects_.drop(version, item.part(begin, end));
+        }
+    }
+    leaf_.node->replace_items(edit.from, edit.last - edit.from,
+                              reinterpret_cast<const std::byte*>(edit.items.data()), edit.added);
+    version.mapped_blocks += next.mapped ? next.run.length : 0;
+    position_ = edit.from;
 }
 
 Status MapSweep::change_usual_way(const NewRun& next)

@@ -3,6 +3,9 @@
 // edge of a leaf, a leaf that becomes full or small) goes the usual way, one change at a time.
 #pragma once
 
+#include <array>
+#include <optional>
+
 #include "format/volume/effects.h"
 
 namespace coppice {
@@ -26,7 +29,18 @@ private:
     Status apply_one(const NewRun& next);
     Status change_usual_way(const NewRun& next);
     Status own_leaf(Lba lba);
-    bool change_leaf(const NewRun& next, bool& own);
+
+    // In the leaf at hand: the items [from, last) give way to others.
+    struct Edit {
+        unsigned from = 0;
+        unsigned last = 0;
+        unsigned added = 0;
+        std::array<layout::MapItem, 3> items{};
+    };
+    std::optional<Edit> plan(const NewRun& next);
+    void plan_left(const NewRun& next, Edit& edit);
+    bool plan_right(const NewRun& next, Edit& edit) const;
+    void carry_out(const NewRun& next, const Edit& edit);
 
     State& state_;
     Effects& effects_;
