@@ -4,9 +4,11 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace coppice {
 
@@ -18,6 +20,11 @@ public:
 
     constexpr LittleEndian& operator=(Value value)
     {
+        if (kNative && !std::is_constant_evaluated()) {
+            const std::uint64_t wide = value;
+            std::memcpy(bytes_.data(), &wide, kBytes);
+            return *this;
+        }
         for (std::size_t i = 0; i < kBytes; ++i) {
             bytes_[i] = static_cast<std::uint8_t>(static_cast<std::uint64_t>(value) >> (8 * i));
         }
@@ -27,6 +34,10 @@ public:
     constexpr operator Value() const  // NOLINT(google-explicit-constructor)
     {
         std::uint64_t value = 0;
+        if (kNative && !std::is_constant_evaluated()) {
+            std::memcpy(&value, bytes_.data(), kBytes);
+            return static_cast<Value>(value);
+        }
         for (std::size_t i = 0; i < kBytes; ++i) {
             value |= static_cast<std::uint64_t>(bytes_[i]) << (8 * i);
         }
@@ -36,6 +47,9 @@ public:
     constexpr Value get() const { return *this; }
 
 private:
+    // Then one instruction does it; the compiler does not see that in the loops.
+    static constexpr bool kNative = std::endian::native == std::endian::little;
+
     std::array<std::uint8_t, kBytes> bytes_{};
 };
 

@@ -59,6 +59,7 @@ Plan draw_plan(Random& random, bool quick)
     plan.inline_clone_items = random.chance(50) ? random.below(4) : 64;
     plan.punch_delay_ns = random.chance(50) ? random.between(1'000, 20'000'000) : 10'000'000'000;
     plan.punch_blocks = random.between(1, 16);
+    plan.tail_blocks = random.chance(30) ? random.between(1, 40) : 65536;
     plan.commit_interval_ns =
         random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);

@@ -52,6 +52,7 @@ struct Plan {
     std::uint64_t punch_blocks = 1;  // small volumes have short holes
     std::uint64_t late_write_blocks = OpenOptions().late_write_blocks;
     std::uint64_t journaled_blocks = OpenOptions().journaled_blocks;
+    std::uint64_t tail_blocks = 65536;    // small, so that commits are cut and synced for it
     std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin

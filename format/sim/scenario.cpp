@@ -237,6 +237,7 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
         options.journaled_blocks = plan.journaled_blocks;
         options.punch_delay_ns = plan.punch_delay_ns;
         options.punch_blocks = plan.punch_blocks;
+        options.tail_blocks = plan.tail_blocks;
         auto opened = kind.open(disk, options);
         if (!opened) {
             if (!excused(opened.error())) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "format/base/check.h"
+#include "format/tree/read_ahead.h"
 
 namespace coppice {
 
@@ -62,6 +63,32 @@ void Space::note_data_block(BlockNo block)
         noted_data_.resize(index + 1);
     }
     noted_data_[index] = true;
+}
+
+Status Space::read_noted_groups()
+{
+    constexpr std::size_t kTogether = 1024;  // some leaves for each group, at most
+    std::vector<std::uint64_t> groups;
+    for (std::uint64_t index = 0; index < std::min(groups_.size(), noted_data_.size()); ++index) {
+        if (noted_data_[index] && groups_[index] == nullptr) {
+            groups.push_back(index);
+        }
+    }
+    for (std::size_t begin = 0; begin < groups.size(); begin += kTogether) {
+        const auto some = std::span<const std::uint64_t>(groups).subspan(
+            begin, std::min(kTogether, groups.size() - begin));
+        std::vector<Key> keys;
+        for (const std::uint64_t index : some) {
+            keys.emplace_back(index * kGroupBlocks * 4);
+            keys.emplace_back((index + 1) * kGroupBlocks * 4 - 1);
+        }
+        CacheUse use(cache_);
+        COPPICE_TRY(read_ahead(tree_, root_, keys));
+        for (const std::uint64_t index : some) {
+            COPPICE_TRY(load_group(index));
+        }
+    }
+    return {};
 }
 
 void Space::count_node_space(const Group& group, bool add)

@@ -91,6 +91,8 @@ public:
     // In replay, before anything is taken: this block holds data, so its group is no place for
     // nodes.
     void note_data_block(BlockNo block);
+    // Reads what the tree says of all groups noted so, together. (task)
+    Status read_noted_groups();
 
 private:
     struct Delta {

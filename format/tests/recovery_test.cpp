@@ -585,3 +585,46 @@ TEST_CASE("what refuses an image names what it does not know, and the way out")
     REQUIRE(writing.error->text.find("the build that wrote it") != std::string::npos);
     REQUIRE(open(image, true).error.has_value() == !can_read);
 }
+
+TEST_CASE("data of the tail that cannot be read count only before the first that do not verify")
+{
+    Input image;
+    image.finish();
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    image.commit({image.write_one(22, 501, 9001)}, {}, 0);
+    image.commit({image.write_one(23, 502, 9002)}, {}, 0);
+    std::uint64_t unreadable = 0;
+    std::uint64_t expected = 0;
+    std::optional<ErrorCode> error;
+    SECTION("behind it")
+    {
+        image.flip(9001, 5);
+        unreadable = 9002;
+        expected = 1;
+    }
+    SECTION("before it")
+    {
+        image.flip(9001, 5);
+        unreadable = 9000;
+        error = ErrorCode::io;
+    }
+    SECTION("and all others verify")
+    {
+        unreadable = 9002;
+        error = ErrorCode::io;
+    }
+    image.disk.set_fault_hook([&](const IoRequest& request) {
+        const bool hit = request.kind == IoRequest::Kind::read &&
+                         request.offset_bytes <= unreadable * kBlockBytes &&
+                         unreadable * kBlockBytes < request.offset_bytes + request.length_bytes;
+        return hit ? EIO : 0;
+    });
+    const Opened opened = open(image, true);
+    if (error) {
+        expect_refused(opened, *error);
+    } else {
+        INFO((opened.error ? opened.error->text : ""));
+        REQUIRE(!opened.error);
+        REQUIRE(opened.info.replayed_commits == expected);
+    }
+}

@@ -102,6 +102,23 @@ void Node::remove_items(unsigned index, unsigned removed)
     set_count(items - removed);
 }
 
+void Node::replace_items(unsigned index, unsigned removed, const std::byte* new_items,
+                         unsigned added)
+{
+    const unsigned items = count();
+    const unsigned result = items - removed + added;
+    CHECK(index + removed <= items && result <= capacity());
+    const std::size_t size = item_bytes();
+    if (removed != added) {
+        std::memmove(item(index + added), item(index + removed), (items - index - removed) * size);
+    }
+    std::memcpy(item(index), new_items, added * size);
+    if (result < items) {
+        std::memset(item(result), 0, (items - result) * size);
+    }
+    set_count(result);
+}
+
 namespace {
 
 // A map's items have a kind and a length, and do not overlap.

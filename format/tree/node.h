@@ -127,6 +127,8 @@ public:
     // Makes room at `index` and copies an item there; removes items.
     void insert_item(unsigned index, const std::byte* item);
     void remove_items(unsigned index, unsigned removed);
+    // Puts `added` items in the place of `removed` ones; there must be room.
+    void replace_items(unsigned index, unsigned removed, const std::byte* items, unsigned added);
 
     // Not on disk.
     bool dirty = false;

@@ -10,8 +10,11 @@ namespace coppice {
 
 namespace {
 
-// Nodes written with one submit; bounds the memory that the requests take.
+// Nodes written, or read, with one submit; bounds the memory that the requests take.
 constexpr std::size_t kWriteBatch = 256;
+constexpr std::size_t kReadBatch = 256;
+// Neighbouring nodes that are read with one request.
+constexpr std::size_t kReadTogether = 32;
 
 std::size_t parity(Generation generation) { return generation.value % 2; }
 
@@ -60,7 +63,50 @@ Status NodeCache::load(const TreeShape& shape, const NodeRef& reference, int lev
 {
     auto node = std::make_unique<Node>(shape, reference.block);
     COPPICE_TRY(disk_.read(byte_offset(reference.block), {node->bytes(), kBlockBytes}));
+    return accept(std::move(node), reference, level);
+}
+
+Status NodeCache::load_all(const TreeShape& shape, std::vector<Missing> nodes)
+{
+    std::sort(nodes.begin(), nodes.end(),
+              [](const Missing& a, const Missing& b) { return a.node.block < b.node.block; });
+    for (std::size_t begin = 0; begin < nodes.size(); begin += kReadBatch) {
+        const std::size_t count = std::min(kReadBatch, nodes.size() - begin);
+        std::vector<std::unique_ptr<Node>> read(count);
+        std::vector<iovec> buffers(count);
+        std::vector<IoRequest> requests;
+        requests.reserve(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            const BlockNo block = nodes[begin + i].node.block;
+            read[i] = std::make_unique<Node>(shape, block);
+            buffers[i] = {read[i]->bytes(), kBlockBytes};
+            const std::uint64_t offset = byte_offset(block);
+            if (!requests.empty() && requests.back().buffers.size() < kReadTogether &&
+                requests.back().offset_bytes + requests.back().length_bytes == offset) {
+                IoRequest& last = requests.back();
+                last.length_bytes += kBlockBytes;
+                last.buffers = {last.buffers.data(), last.buffers.size() + 1};
+            } else {
+                requests.push_back({.kind = IoRequest::Kind::read,
+                                    .offset_bytes = offset,
+                                    .length_bytes = kBlockBytes,
+                                    .buffers = {&buffers[i], 1}});
+            }
+        }
+        COPPICE_TRY(disk_.run(requests));
+        for (std::size_t i = 0; i < count; ++i) {
+            const Missing& wanted = nodes[begin + i];
+            COPPICE_TRY(accept(std::move(read[i]), wanted.node, wanted.level));
+        }
+    }
+    return {};
+}
+
+// Takes a node that was read in, if it is the one that was asked for.
+Status NodeCache::accept(std::unique_ptr<Node> node, const NodeRef& reference, int level)
+{
     ++nodes_read_;
+    const TreeShape& shape = node->shape();
     auto wrong = [&](std::string what) {
         return fail(ErrorCode::bad_node,
                     fmt::format("block {}, a node of the {}, {}", reference.block.value,

@@ -15,6 +15,22 @@
 
 namespace coppice {
 
+// Nodes stand in groups of 8192 neighbouring blocks, some groups apart. With the block itself as
+// hash, the nodes of two groups would fall on each other as a whole.
+struct NodeHash {
+    std::size_t operator()(std::uint64_t block) const
+    {
+        const std::uint64_t mixed = block * 0x9E3779B97F4A7C15ULL;
+        return mixed ^ mixed >> 32;
+    }
+};
+
+// A node that a walk needs.
+struct Missing {
+    NodeRef node;
+    int level;  // -1: a root, of any level
+};
+
 class NodeCache {
 public:
     NodeCache(Disk& disk, std::uint64_t image_seed, std::uint64_t capacity_bytes);
@@ -45,6 +61,8 @@ public:
 
     // Reads and verifies a node. `level`: what the parent expects, or nothing for a root. (task)
     Status load(const TreeShape& shape, const NodeRef& reference, int level);
+    // The same for many: in order of their blocks, with many requests under way. (task)
+    Status load_all(const TreeShape& shape, std::vector<Missing> nodes);
 
     // A new, empty, dirty node of the generation.
     Node* create(const TreeShape& shape, BlockNo block, unsigned level, Generation generation,
@@ -76,6 +94,7 @@ public:
     std::uint64_t image_seed() const { return image_seed_; }
 
 private:
+    Status accept(std::unique_ptr<Node> node, const NodeRef& reference, int level);
     Node* insert(std::unique_ptr<Node> node);
     void evict();
     void remove(Node* node);
@@ -84,7 +103,7 @@ private:
     Disk& disk_;
     std::uint64_t image_seed_;
     std::uint64_t capacity_;
-    tsl::robin_map<std::uint64_t, std::unique_ptr<Node>> nodes_;
+    tsl::robin_map<std::uint64_t, std::unique_ptr<Node>, NodeHash> nodes_;
     std::vector<Node*> ring_;  // every node, for the evicting hand
     std::size_t hand_ = 0;
     std::uint64_t clock_ = 0;

@@ -17,6 +17,12 @@ unsigned child_index(const Node& node, const Key& key)
     return bound == 0 ? 0 : bound - 1;
 }
 
+// May the node be changed in place: made by this generation, and seen by no version but this one?
+bool in_place(const Node& node, const Change& change)
+{
+    return node.dirty && node.generation() == change.generation && node.birth() > change.parent;
+}
+
 }  // namespace
 
 std::optional<Missing> Tree::prepare(const NodeRef& root, const Key& first, const Key& last) const
@@ -50,9 +56,56 @@ std::optional<Missing> Tree::prepare_below(const NodeRef& reference, int level, 
     return std::nullopt;
 }
 
+std::optional<Missing> Tree::find_leaf(const NodeRef& root, const Key& key, const Change& change,
+                                       Leaf& leaf) const
+{
+    leaf = {};
+    leaf.end.words.fill(~std::uint64_t{0});
+    if (!root) {
+        return std::nullopt;
+    }
+    NodeRef reference = root;
+    int level = -1;
+    bool own = true;
+    for (;;) {
+        Node* node = cache_.find(shape_, reference, level);
+        if (node == nullptr) {
+            return Missing{reference, level};
+        }
+        own = own && in_place(*node, change);
+        if (node->level() == 0) {
+            leaf.node = node;
+            leaf.own = own;
+            return std::nullopt;
+        }
+        const unsigned index = child_index(*node, key);
+        leaf.begin = node->key(index);
+        if (index + 1 < node->count()) {
+            leaf.end = node->key(index + 1);
+        }
+        reference = node->child(index);
+        level = static_cast<int>(node->level()) - 1;
+    }
+}
+
+void Tree::own_leaf(NodeRef& root, const Key& key, const Change& change)
+{
+    NodeRef updated;
+    Node* node = writable(root, change, updated);
+    root = updated;
+    while (node->level() > 0) {
+        const unsigned index = child_index(*node, key);
+        Node* child = writable(node->child(index), change, updated);
+        node->set_child(index, updated);
+        node = child;
+    }
+}
+
+bool Tree::small(unsigned items, unsigned capacity) { return items * kSmallPart < capacity; }
+
 void Tree::drop(Node* node, const Change& change)
 {
-    if (node->dirty && node->generation() == change.generation && node->birth() > change.parent) {
+    if (in_place(*node, change)) {
         const BlockNo block = node->block();
         cache_.discard_dirty(node);
         change.space.return_node(block, change.generation);
@@ -66,7 +119,7 @@ Node* Tree::writable(const NodeRef& reference, const Change& change, NodeRef& up
 {
     Node* node = cache_.find(reference.block);
     CHECK(node != nullptr && cache_.in_use());
-    if (node->dirty && node->generation() == change.generation && node->birth() > change.parent) {
+    if (in_place(*node, change)) {
         updated = {node->block(), node->birth(), 0};
         return node;
     }
@@ -208,7 +261,7 @@ void Tree::erase(NodeRef& root, const Key& key, const Change& change)
         if (node->count() == 0) {
             drop(node, change);
             step.node->remove_items(step.index, 1);
-        } else if (node->count() * kSmallPart < node->capacity()) {
+        } else if (small(node->count(), node->capacity())) {
             join_small(step.node, step.index, change);
         }
         node = step.node;

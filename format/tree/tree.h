@@ -47,11 +47,6 @@ struct Change {
     std::uint64_t owner = 0;
 };
 
-struct Missing {
-    NodeRef node;
-    int level;  // -1: a root, of any level
-};
-
 // A path of kMaxTreeLevels nodes, each copied and split, and a new root.
 inline constexpr unsigned kMaxNodesPerChange = 2 * kMaxTreeLevels + 1;
 
@@ -68,6 +63,22 @@ public:
     void insert(NodeRef& root, const std::byte* item, const Change& change);
     // Takes the item of this key out, if there is one. The path must be in memory.
     void erase(NodeRef& root, const Key& key, const Change& change);
+
+    // A leaf, for one who changes many neighbouring items of it.
+    struct Leaf {
+        Node* node = nullptr;  // null: the tree has no items
+        Key begin;             // keys in [begin, end) belong into it
+        Key end;
+        bool own = false;  // it may be changed in place
+    };
+    // The leaf into which `key` belongs, if the path to it is in memory.
+    std::optional<Missing> find_leaf(const NodeRef& root, const Key& key, const Change& change,
+                                     Leaf& leaf) const;
+    // Makes the path to that leaf one that may be changed in place. The path must be in memory;
+    // takes at most kMaxTreeLevels nodes.
+    void own_leaf(NodeRef& root, const Key& key, const Change& change);
+    // Has a node so few items that `erase` joins it with a neighbour?
+    static bool small(unsigned items, unsigned capacity);
 
     const TreeShape& shape() const { return shape_; }
     NodeCache& cache() const { return cache_; }

@@ -8,6 +8,18 @@
 
 namespace coppice {
 
+namespace {
+
+// Blocks of data that an operation wrote, which recovery has to read when no sync covers it.
+std::uint64_t data_blocks(const JournalOperation& operation)
+{
+    const bool elsewhere =
+        operation.type() == layout::OperationType::write && !operation.has_data();
+    return elsewhere ? std::uint64_t{operation.record.length} : 0;
+}
+
+}  // namespace
+
 Status Committer::make_durable(DomainId domain)
 {
     return make_durable(std::vector<DomainId>{domain});
@@ -103,28 +115,34 @@ Status Committer::write_domains(bool wanted_only)
     return {};
 }
 
-// How many of the operations, from `begin` on, fit into one commit; never a part of a command.
+// How many of the operations, from `begin` on, fit into one commit; never a part of a command, and
+// no more data than the tail may have.
 Committer::Cut Committer::next_commit(std::span<const JournalOperation> operations,
                                       std::size_t begin) const
 {
     Cut cut{begin, 0};
     std::uint64_t payload = 0;
+    std::uint64_t data = 0;
     while (cut.end < operations.size()) {
         std::size_t command_end = cut.end;
         std::uint64_t command_payload = 0;
+        std::uint64_t command_data = 0;
         bool continues = true;
         while (continues && command_end < operations.size()) {
             command_payload += operations[command_end].payload.size();
+            command_data += data_blocks(operations[command_end]);
             continues = operations[command_end].continues() && obeys(Rule::atomic_commands);
             ++command_end;
         }
         const std::uint64_t blocks = commit_blocks(command_end - begin, payload + command_payload);
         const bool full = blocks > state_.ring.commit_limit();
-        if (cut.end > begin && (full || !obeys(Rule::atomic_commands))) {
+        const bool much = data + command_data > state_.options.tail_blocks;
+        if (cut.end > begin && (full || much || !obeys(Rule::atomic_commands))) {
             break;
         }
         CHECK(!full);  // what takes effect as one fits into one
         payload += command_payload;
+        data += command_data;
         cut = {command_end, blocks};
     }
     return cut;
@@ -141,6 +159,21 @@ void Committer::leave_out_superseded(std::vector<JournalOperation>& operations)
         }
     }
     state_.statistics.superseded_operations += superseded.size();
+}
+
+// Recovery reads the data of all operations that no sync covers. A sync, although nobody waits for
+// one, keeps them few; that it was done stands in the next commit.
+Status Committer::bound_tail(std::span<const JournalOperation> commit)
+{
+    std::uint64_t blocks = 0;
+    for (const JournalOperation& operation : commit) {
+        blocks += data_blocks(operation);
+    }
+    if (unsynced_blocks_ != 0 && unsynced_blocks_ + blocks > state_.options.tail_blocks) {
+        COPPICE_TRY(sync());
+    }
+    unsynced_blocks_ += blocks;
+    return {};
 }
 
 // The data go along in the commit.
@@ -242,6 +275,7 @@ Status Committer::write_operations(std::vector<JournalOperation> operations, boo
         if (!one) {
             leave_out_superseded(commit);
         }
+        COPPICE_TRY(bound_tail(commit));
         COPPICE_TRY(write_commit(std::move(commit)));
         begin = cut.end;
     }
@@ -261,6 +295,7 @@ Status Committer::sync()
         COPPICE_TRY(state_.sync());
     }
     state_.ring.note_synced(std::max(state_.ring.synced(), covered));
+    unsynced_blocks_ = 0;  // only who has the turn writes commits, and that is us
     for (const auto& [id, sequence] : written) {
         if (Domain* domain = state_.domains.find(id)) {
             domain->durable = std::max(domain->durable, sequence);

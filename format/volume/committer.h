@@ -41,6 +41,7 @@ private:
         std::uint64_t blocks;
     };
     Cut next_commit(std::span<const JournalOperation> operations, std::size_t begin) const;
+    Status bound_tail(std::span<const JournalOperation> commit);
     Status write_operations(std::vector<JournalOperation> operations, bool wanted);
     Status write_commit(std::vector<JournalOperation> operations);
     void leave_out_superseded(std::vector<JournalOperation>& operations);
@@ -51,6 +52,7 @@ private:
     State& state_;
     std::function<Status()> make_room_;
     TaskMutex turn_;
+    std::uint64_t unsynced_blocks_ = 0;  // of data, in commits that no sync covers
 };
 
 }  // namespace coppice

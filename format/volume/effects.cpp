@@ -200,21 +200,24 @@ Status Effects::apply_one(JournalOperation& operation, const std::vector<MapRun>
     return impossible(operation.record, "unknown type");
 }
 
-// Takes a range out of the head's map; what goes is dropped in the checkpoint.
+void Effects::drop(Version& head, const MapRun& part)
+{
+    Drop drop{head.first_list, part.birth, layout::DeadKind::data, part.block, part.length};
+    if (part.kind == layout::MapKind::data) {
+        head.mapped_blocks -= part.length;
+        state_.space.drop(state_.generation, drop);
+    } else if (part.kind == layout::MapKind::range_reference) {
+        drop.kind = layout::DeadKind::range_reference;
+        drop.block = part.detail;
+        state_.space.drop(state_.generation, drop);
+    }
+}
+
+// Takes a range out of the head's map.
 void Effects::cut(Version& head, Lba lba, std::uint64_t length)
 {
-    const Change change = state_.change_for(head);
-    state_.map.cut(head.map, lba, length, change, [&](const MapRun& run) {
-        Drop drop{head.first_list, run.birth, layout::DeadKind::data, run.block, run.length};
-        if (run.kind == layout::MapKind::data) {
-            head.mapped_blocks -= run.length;
-            state_.space.drop(state_.generation, drop);
-        } else if (run.kind == layout::MapKind::range_reference) {
-            drop.kind = layout::DeadKind::range_reference;
-            drop.block = run.detail;
-            state_.space.drop(state_.generation, drop);
-        }
-    });
+    state_.map.cut(head.map, lba, length, state_.change_for(head),
+                   [&](const MapRun& part) { drop(head, part); });
 }
 
 Status Effects::apply_write(const JournalOperation& operation)

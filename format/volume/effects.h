@@ -28,6 +28,9 @@ public:
     // record cannot be (nothing changed by that operation); a live command never gets one.
     Status apply(std::span<JournalOperation> command);
 
+    // A part of an item leaves a head; what it holds is dropped in the checkpoint.
+    void drop(Version& head, const MapRun& part);
+
 private:
     struct Touched {
         VolumeId volume;

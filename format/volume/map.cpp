@@ -127,20 +127,28 @@ void Map::cut(NodeRef& root, Lba lba, std::uint64_t length, const Change& change
     }
 }
 
-void Map::put(NodeRef& root, const MapRun& run, const Change& change)
+std::optional<MapRun> Map::joined(const MapRun& first, const MapRun& second, Sequence parent)
 {
     constexpr std::uint64_t kLongest = 0xFFFFFFFFULL;
+    const bool continues = first.kind == second.kind && first.detail == second.detail &&
+                           first.block + first.length == second.block;
+    if (!continues || first.birth <= parent || second.birth <= parent ||
+        first.length + second.length > kLongest) {
+        return std::nullopt;
+    }
+    MapRun both = first;
+    both.length += second.length;
+    both.birth = std::max(first.birth, second.birth);
+    return both;
+}
+
+void Map::put(NodeRef& root, const MapRun& run, const Change& change)
+{
     if (run.lba.value > 0) {
         const auto before = overlapping(root, Lba(run.lba.value - 1), 1);
         if (!before.empty()) {
-            MapRun joined = before.front();
-            const bool continues = joined.kind == run.kind && joined.detail == run.detail &&
-                                   joined.block + joined.length == run.block;
-            if (continues && joined.birth > change.parent && run.birth > change.parent &&
-                joined.length + run.length <= kLongest) {
-                joined.length += run.length;
-                joined.birth = run.birth;
-                insert(root, joined, change);
+            if (const auto both = joined(before.front(), run, change.parent)) {
+                insert(root, *both, change);
                 return;
             }
         }

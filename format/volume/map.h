@@ -57,6 +57,9 @@ public:
     // Maps a run where nothing is mapped; it is joined to the run before it where both continue
     // each other and neither is shared with the parent version.
     void put(NodeRef& root, const MapRun& run, const Change& change);
+    // The two as one, if they are of a kind and the second continues the first, and neither is
+    // shared with the parent version.
+    static std::optional<MapRun> joined(const MapRun& first, const MapRun& second, Sequence parent);
 
     const TreeShape& shape() const { return tree_.shape(); }
 

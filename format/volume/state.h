@@ -111,6 +111,7 @@ struct State {
     Statistics statistics;
     std::uint64_t replayed_operations = 0;
     std::uint64_t replayed_commits = 0;
+    RecoveryWork recovery;
 
     // Error if the image is opened read-only or an earlier failure stopped writing.
     Status check_writable() const;

@@ -194,10 +194,12 @@ ImageInfo StoreImpl::info()
     info.minor_version = state.header.minor_version;
     info.generation = state.durable;
     info.sequence = state.sequence;
+    info.durable_sequence = state.durable_sequence;
     info.journal_bytes = state.ring.blocks() * kBlockBytes;
     info.journal_used_bytes = state.ring.used_blocks() * kBlockBytes;
     info.replayed_operations = state.replayed_operations;
     info.replayed_commits = state.replayed_commits;
+    info.recovery = state.recovery;
     info.created_unix_ns = state.header.created_unix_ns;
     const Space::Totals& totals = state.space.tree_totals();
     info.space.image_bytes = totals.image_blocks * kBlockBytes;

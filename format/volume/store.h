@@ -59,6 +59,9 @@ struct OpenOptions {
     bool read_only = false;                            // nothing is written, replay stays in memory
     std::uint64_t cache_bytes = 64ULL << 20;           // clean tree nodes kept in memory
     std::uint64_t commit_interval_ns = 5'000'000'000;  // pending operations reach the journal
+    // Blocks of data that may be in the journal without a sync behind them, so that the next open
+    // after a crash has no more to read and verify: 256 MiB.
+    std::uint64_t tail_blocks = 65536;
     // Freed space goes back to the host, as holes in the file, when nothing was freed for so long,
     // in runs of at least so many blocks.
     bool punch = true;
@@ -69,6 +72,7 @@ struct OpenOptions {
     std::uint64_t late_write_blocks = 16;
     std::uint64_t journaled_blocks = 16;
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
+    bool replay_runs = true;  // false: replay goes one operation after the other, for tests
 };
 
 // ---- What there is ------------------------------------------------------------------------
@@ -102,16 +106,26 @@ struct SpaceInfo {
     std::uint64_t pending_free_bytes = 0;  // free at the next checkpoint
 };
 
+// What the open had to do, and how long it took.
+struct RecoveryWork {
+    std::uint64_t scan_ns = 0;    // the ring was read
+    std::uint64_t verify_ns = 0;  // data of operations that no sync is known to cover
+    std::uint64_t replay_ns = 0;  // operations were applied
+    std::uint64_t verified_blocks = 0;
+};
+
 struct ImageInfo {
     Uuid uuid;
     unsigned major_version = 0;
     unsigned minor_version = 0;
     Generation generation;
     Sequence sequence;
+    Sequence durable_sequence;  // of the newest superblock: an open replays what is behind it
     std::uint64_t journal_bytes = 0;
     std::uint64_t journal_used_bytes = 0;
     std::uint64_t replayed_operations = 0;  // by this open
     std::uint64_t replayed_commits = 0;
+    RecoveryWork recovery;
     std::uint64_t created_unix_ns = 0;
     SpaceInfo space;
 };
