@@ -9,7 +9,8 @@ namespace coppice {
 
 namespace {
 
-// Ranges that later operations of a volume overwrite: begin -> end, neither touching nor overlapping.
+// Ranges that later operations of a volume overwrite: begin -> end, neither touching nor
+// overlapping.
 class Covered {
 public:
     bool contains(std::uint64_t begin, std::uint64_t end) const
@@ -74,9 +75,8 @@ std::vector<JournalOperation> supersede(std::vector<JournalOperation>& operation
         if (taken[i]) {
             // The part before it ends the command if this one did.
             if (ends && kept_of_command) {
-                kept.back().record.flags =
-                    static_cast<std::uint8_t>(kept.back().record.flags &
-                                              ~unsigned{layout::kOperationContinues});
+                kept.back().record.flags = static_cast<std::uint8_t>(
+                    kept.back().record.flags & ~unsigned{layout::kOperationContinues});
             }
             result.push_back(std::move(operations[i]));
         } else {

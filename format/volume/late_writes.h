@@ -1,7 +1,8 @@
 // Data that took effect and are not yet at their place in the image: small writes are answered from
 // here, so that neighbours go to the host together, and a small flush carries its data in the
-// journal and needs no other write. Every block here is new and physically there (Space::take_backed),
-// so that no host write of it fails for want of space, and none can hurt what was durable.
+// journal and needs no other write. Every block here is new and physically there
+// (Space::take_backed), so that no host write of it fails for want of space, and none can hurt what
+// was durable.
 //
 // The order that others keep: a commit without the data, and a superblock, are written after
 // `write_out` has returned.
