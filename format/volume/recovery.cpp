@@ -88,8 +88,7 @@ void hold_data(State& state, const JournalOperation& operation)
     const std::uint64_t length = operation.record.length;
     auto buffer = std::make_shared<BlockBuffer>(length);
     std::memcpy(buffer->span().data(), operation.data().data(), length * kBlockBytes);
-    state.late.hold(state.generation, {BlockNo(operation.record.block), length}, std::move(buffer),
-                    0);
+    state.late.hold(state.generation, {BlockNo(operation.record.block), length}, buffer, 0);
 }
 
 bool to_be_applied(const State& state, const JournalOperation& operation)

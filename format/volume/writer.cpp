@@ -108,7 +108,7 @@ Result<std::vector<Extent>> Writer::Staged::take(std::uint64_t blocks)
     return taken;
 }
 
-Result<std::vector<Extent>> Writer::Staged::take_late(std::shared_ptr<BlockBuffer> buffer)
+Result<std::vector<Extent>> Writer::Staged::take_late(const std::shared_ptr<BlockBuffer>& buffer)
 {
     auto taken = state_.space.take_backed(buffer->blocks());
     std::uint64_t first = 0;
@@ -122,8 +122,8 @@ Result<std::vector<Extent>> Writer::Staged::take_late(std::shared_ptr<BlockBuffe
 void Writer::Staged::keep()
 {
     extents_.clear();
-    for (Late& late : late_) {
-        state_.late.hold(state_.generation, late.extent, std::move(late.buffer), late.first);
+    for (const Late& late : late_) {
+        state_.late.hold(state_.generation, late.extent, late.buffer, late.first);
     }
     late_.clear();
 }
@@ -189,8 +189,8 @@ Status Writer::write_now(std::span<const Extent> extents, BlockBuffer& buffer)
     return state_.disk.run(requests);
 }
 
-Status Writer::stage(VolumeId volume, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
-                     Command& command)
+Status Writer::stage(VolumeId volume, Lba lba, const std::shared_ptr<BlockBuffer>& buffer,
+                     Staged& staged, Command& command)
 {
     const std::uint64_t count = buffer->blocks();
     const bool late = count <= state_.options.late_write_blocks;
