@@ -149,13 +149,16 @@ struct Ground {
     std::unique_ptr<Backend> backend;
 };
 
-Ground ground_on(coppice_store* store, const coppice_nvme_block* block)
+Ground ground_on(coppice_store* store)
 {
     Ground ground;
-    if (store != nullptr) {
-        ground.backend = std::make_unique<StoreBackend>(store_of(store), tasks_of(store));
-        return ground;
-    }
+    ground.backend = std::make_unique<StoreBackend>(store_of(store), tasks_of(store));
+    return ground;
+}
+
+Ground ground_on(const coppice_nvme_block* block)
+{
+    Ground ground;
     const coppice_nvme_block c = copy_sized(block);
     BlockBackend::Namespace identity;
     identity.nsid = c.nsid == 0 ? 1 : c.nsid;
@@ -240,7 +243,8 @@ coppice_nvme* coppice_nvme_create(const coppice_nvme_config* config,
     }
     Config made = config_of(c, uuid);
     const unsigned vectors = made.vectors;
-    auto* nvme = new coppice_nvme(copy_sized(ports), ground_on(store, block), std::move(made));
+    auto* nvme = new coppice_nvme(
+        copy_sized(ports), store != nullptr ? ground_on(store) : ground_on(block), std::move(made));
     nvme->vectors = vectors;
     return nvme;
 }
@@ -281,14 +285,14 @@ void coppice_nvme_rescan(coppice_nvme* nvme) { nvme->controller.rescan(); }
 
 void coppice_nvme_use_store(coppice_nvme* nvme, coppice_store* store)
 {
-    Ground ground = ground_on(store, nullptr);
+    Ground ground = ground_on(store);
     nvme->controller.use(*ground.backend);
     nvme->ground = std::move(ground);
 }
 
 void coppice_nvme_use_block(coppice_nvme* nvme, const coppice_nvme_block* block)
 {
-    Ground ground = ground_on(nullptr, block);
+    Ground ground = ground_on(block);
     nvme->controller.use(*ground.backend);
     nvme->ground = std::move(ground);
 }

@@ -157,9 +157,9 @@ void JournalReplay::verify_placed()
     const auto block_of_data = std::make_unique<Block>();
     for (std::uint64_t i = findings_.report().journal_commits; i-- > 0;) {
         scan_.decode(scan_.commits()[i], commit);  // it was decoded before
-        for (auto operation = commit.operations.rbegin(); operation != commit.operations.rend();
-             ++operation) {
-            const layout::OperationRecord& record = operation->record;
+        for (std::size_t j = commit.operations.size(); j-- > 0;) {
+            const JournalOperation& operation = commit.operations[j];
+            const layout::OperationRecord& record = operation.record;
             if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
                 record.sequence <= image_.sequence()) {
                 continue;
@@ -167,7 +167,7 @@ void JournalReplay::verify_placed()
             for (std::uint64_t at = 0; at < record.length; ++at) {
                 const std::uint64_t block = record.block + at;
                 if (users_.any(block, block + 1) && !seen.any(block, block + 1)) {
-                    verify_block(*operation, at, *block_of_data);
+                    verify_block(operation, at, *block_of_data);
                 }
             }
             seen.add(record.block, record.block + record.length);

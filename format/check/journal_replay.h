@@ -80,11 +80,11 @@ private:
                           const std::string& wrong);
     std::string apply_to_model(const JournalOperation& operation);
     std::string apply_write(const layout::OperationRecord& record, VolumeModel& volume);
-    std::string apply_clone(const layout::OperationRecord& record, VolumeModel& volume);
-    std::string apply_clone_reference(const layout::OperationRecord& record, VolumeModel& volume);
+    std::string apply_clone(const layout::OperationRecord& record, VolumeModel& target);
+    std::string apply_clone_reference(const layout::OperationRecord& record, VolumeModel& target);
     std::string apply_snapshot(const JournalOperation& operation, VolumeModel& volume);
     std::string apply_create(const JournalOperation& operation);
-    std::string apply_rollback(const layout::OperationRecord& record, VolumeModel& volume);
+    std::string apply_rollback(const layout::OperationRecord& record, VolumeModel& target);
     std::string apply_change(const JournalOperation& operation, VolumeModel& volume);
     VolumeModel* volume(std::uint32_t id);
     void cut(VolumeModel& volume, std::uint64_t lba, std::uint64_t length);

@@ -38,16 +38,15 @@ private:
         }
     }
 
+    // Opened is the node that lies before the other; if they overlap, the higher one.
     void step_nodes()
     {
+        const bool parent_before = parent_.high() <= child_.low();
+        const bool child_before = child_.high() <= parent_.low();
         if (parent_.pointer() == child_.pointer()) {
             parent_.skip();
             child_.skip();
-        } else if (parent_.high() <= child_.low()) {
-            parent_.expand();
-        } else if (child_.high() <= parent_.low()) {
-            child_.expand();
-        } else if (parent_.level() >= child_.level()) {
+        } else if (parent_before || (!child_before && parent_.level() >= child_.level())) {
             parent_.expand();
         } else {
             child_.expand();

@@ -29,7 +29,7 @@ std::vector<VolumeId> Model::present() const
     std::vector<VolumeId> ids;
     for (const auto& [id, volume] : volumes) {
         if (volume.created_answered != kNever && volume.removed_asked == kNever) {
-            ids.push_back(VolumeId(id));
+            ids.emplace_back(id);
         }
     }
     return ids;

@@ -124,6 +124,7 @@ std::uint64_t run_seeds(const SeedsOptions& options,
             break;
         }
         std::vector<pollfd> polled;
+        polled.reserve(running.size());
         for (const Child& child : running) {
             polled.push_back({child.errors, POLLIN, 0});
         }

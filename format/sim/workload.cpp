@@ -38,7 +38,7 @@ Workload::Workload(FiberTasks& tasks, Store& store, Model& model, EventClock& cl
       store_(store),
       model_(model),
       clock_(clock),
-      random_(std::move(random)),
+      random_(random),
       plan_(plan),
       locks_(tasks),
       next_stamp_(first_stamp),
@@ -400,6 +400,7 @@ void Workload::do_deallocate()
         }
     }
     std::vector<Hold> holds;
+    holds.reserve(ranges.size());
     for (const SectorRange& range : ranges) {
         holds.push_back({Hold::Kind::sectors_alone, id, range});
     }

@@ -31,7 +31,7 @@ constexpr std::uint64_t kUnknownBit = 1ULL << 40;
 struct Input : ExampleImage {
     OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block)
     {
-        OperationRecord record = write_operation(1, sequence, lba, block);
+        OperationRecord record = test::write_operation(1, sequence, lba, block);
         record.checksum = journal_data(block);
         return record;
     }
@@ -433,11 +433,11 @@ std::set<std::string> rows_of_the_document()
     std::set<std::string> names;
     bool inside = false;
     for (std::string line; std::getline(file, line);) {
-        if (line.rfind("#", 0) == 0) {
+        if (line.starts_with('#')) {
             inside = line == "### Recovery";
         }
         const std::size_t end = line.find(" |", 2);
-        if (inside && line.rfind("| ", 0) == 0 && end != std::string::npos) {
+        if (inside && line.starts_with("| ") && end != std::string::npos) {
             names.insert(line.substr(2, end - 2));
         }
     }

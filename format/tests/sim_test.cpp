@@ -42,7 +42,9 @@ std::string first_failure(ToyFault fault, std::uint64_t seeds)
 
 TEST_CASE("the simulator finds nothing wrong with a store that is right")
 {
-    CHECK(first_failure(ToyFault::none, 40) == "");
+    const std::string text = first_failure(ToyFault::none, 40);
+    INFO(text);
+    CHECK(text.empty());
 }
 
 TEST_CASE("the simulator finds planted faults")

@@ -15,7 +15,7 @@ constexpr std::size_t kWriteBlocks = 256;
 }  // namespace
 
 void LateWrites::hold(Generation generation, const Extent& extent,
-                      std::shared_ptr<BlockBuffer> buffer, std::uint64_t first)
+                      const std::shared_ptr<BlockBuffer>& buffer, std::uint64_t first)
 {
     for (std::uint64_t i = 0; i < extent.length; ++i) {
         Entry entry{buffer, buffer->block(first + i).data(), generation, ++last_, false};

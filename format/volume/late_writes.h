@@ -25,8 +25,8 @@ public:
     explicit LateWrites(Disk& disk) : disk_(disk), changed_(disk.tasks()) {}
 
     // Takes over the data of an extent, from block `first` of the buffer on.
-    void hold(Generation generation, const Extent& extent, std::shared_ptr<BlockBuffer> buffer,
-              std::uint64_t first);
+    void hold(Generation generation, const Extent& extent,
+              const std::shared_ptr<BlockBuffer>& buffer, std::uint64_t first);
     // The data of a block that is not at its place, else null. Valid until the next suspension.
     const std::byte* find(BlockNo block) const;
     // Nobody needs the data any more: no state that is or will be written down has the block.

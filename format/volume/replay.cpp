@@ -207,8 +207,7 @@ void Replay::hold_data(Command command)
         const std::uint64_t length = operation.record.length;
         auto buffer = std::make_shared<BlockBuffer>(length);
         std::memcpy(buffer->span().data(), operation.data().data(), length * kBlockBytes);
-        state_.late.hold(state_.generation, {BlockNo(operation.record.block), length},
-                         std::move(buffer), 0);
+        state_.late.hold(state_.generation, {BlockNo(operation.record.block), length}, buffer, 0);
     }
 }
 

@@ -109,7 +109,7 @@ Result<std::vector<Extent>> Writer::Staged::take(std::uint64_t blocks)
     return taken;
 }
 
-Result<std::vector<Extent>> Writer::Staged::take_late(std::shared_ptr<BlockBuffer> buffer)
+Result<std::vector<Extent>> Writer::Staged::take_late(const std::shared_ptr<BlockBuffer>& buffer)
 {
     auto taken = state_.space.take_backed(buffer->blocks());
     std::uint64_t first = 0;
@@ -123,8 +123,8 @@ Result<std::vector<Extent>> Writer::Staged::take_late(std::shared_ptr<BlockBuffe
 void Writer::Staged::keep()
 {
     extents_.clear();
-    for (Late& late : late_) {
-        state_.late.hold(state_.generation, late.extent, std::move(late.buffer), late.first);
+    for (const Late& late : late_) {
+        state_.late.hold(state_.generation, late.extent, late.buffer, late.first);
     }
     late_.clear();
 }
@@ -208,8 +208,8 @@ Status Writer::write_now(DomainId domain, std::span<const Extent> extents, Block
     return {};
 }
 
-Status Writer::stage(DomainId domain, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
-                     Command& command)
+Status Writer::stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer>& buffer,
+                     Staged& staged, Command& command)
 {
     const std::uint64_t count = buffer->blocks();
     const bool late = count <= state_.options.late_write_blocks;

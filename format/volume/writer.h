@@ -48,7 +48,7 @@ private:
         ~Staged();
         Result<std::vector<Extent>> take(std::uint64_t blocks);
         // Blocks for data that are written later; the buffer holds one block for each.
-        Result<std::vector<Extent>> take_late(std::shared_ptr<BlockBuffer> buffer);
+        Result<std::vector<Extent>> take_late(const std::shared_ptr<BlockBuffer>& buffer);
         // The operations took effect: nothing has suspended since.
         void keep();
 
@@ -69,8 +69,8 @@ private:
                        bool for_writing) const;
     // Finds new places for whole blocks, writes them there or leaves that for later, and appends
     // the operations that map them.
-    Status stage(DomainId domain, Lba lba, std::shared_ptr<BlockBuffer> buffer, Staged& staged,
-                 Command& command);
+    Status stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer>& buffer,
+                 Staged& staged, Command& command);
     Status write_now(DomainId domain, std::span<const Extent> extents, BlockBuffer& buffer);
     // `end_bytes`: the volume must still be that long.
     Status take_effect(DomainId domain, Command& command, std::uint64_t end_bytes);

@@ -70,13 +70,14 @@ std::vector<Time> read_times(const std::string& path)
 {
     std::ifstream file(path);
     if (!file) refused(path);
+    const std::string refusal = path + " holds no times: ";
     std::vector<Time> times;
     std::string line;
     while (std::getline(file, line) && !file.eof()) {
         unsigned long long n = 0, begun = 0, acknowledged = 0;
         if (std::sscanf(line.c_str(), "TIME %llu %llu %llu", &n, &begun, &acknowledged) != 3 ||
             n != times.size() + 1 || acknowledged < begun)
-            end(Exit::Usage, path + " holds no times: " + line);
+            end(Exit::Usage, refusal + line);
         times.push_back({begun, acknowledged});
     }
     return times;

@@ -56,7 +56,7 @@ TEST_CASE("sizes and counts are written for people")
     REQUIRE(plural(1, "block") == "1 block");
     REQUIRE(plural(2, "block") == "2 blocks");
     REQUIRE(time_text(0) == "-");
-    REQUIRE(time_text(UINT64_MAX) != "");
+    REQUIRE(!time_text(UINT64_MAX).empty());
 }
 
 TEST_CASE("tables align their columns, also with names that are not ASCII")

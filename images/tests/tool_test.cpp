@@ -58,7 +58,7 @@ public:
         const int status = std::system(command.c_str());
         INFO(arguments);
         REQUIRE(WIFEXITED(status));  // no signal, no abort
-        const Run result{WEXITSTATUS(status), contents(path / ".out"), contents(path / ".err")};
+        Run result{WEXITSTATUS(status), contents(path / ".out"), contents(path / ".err")};
         REQUIRE(result.code <= 4);
         return result;
     }
@@ -296,7 +296,7 @@ TEST_CASE("the map shows data where they lie")
 TEST_CASE("files that are no images get one clear sentence and stay as they are")
 {
     const Folder folder;
-    std::ofstream(folder.file("empty"));
+    std::ofstream(folder.file("empty")) << "";
     std::ofstream(folder.file("text")) << "hello";
     std::mt19937 random(3);
     std::string noise(1 << 20, '\0');
@@ -533,7 +533,7 @@ TEST_CASE("dump shows header, superblocks, journal, trees and blocks")
             const auto block = tree["root"].get<std::uint64_t>();
             const json node = folder.ok_json(fmt::format("dump block --json d {}", block));
             REQUIRE(node["type"] == "tree node");
-            REQUIRE(node["problem"] == "");
+            REQUIRE(node["problem"].get<std::string>().empty());
             REQUIRE(!node["items"].empty());
         }
     }
@@ -567,7 +567,7 @@ TEST_CASE("a journal that was not checkpointed is shown and replayed")
         (*store)->abandon();
     });
     const json journal = folder.ok_json("dump journal --json d");
-    REQUIRE(journal["commits"].size() >= 1);
+    REQUIRE(!journal["commits"].empty());
     REQUIRE(folder.ok("dump journal d").find("type write") != std::string::npos);
     const json info = folder.ok_json("info --json d");
     REQUIRE(info["replayed_operations"] == 1);

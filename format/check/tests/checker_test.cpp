@@ -7,6 +7,7 @@ using namespace coppice;
 using namespace coppice::layout;
 using coppice::test::bytes_of;
 using coppice::test::ExampleImage;
+using coppice::test::map_child;
 using coppice::test::map_item;
 
 namespace {
@@ -36,7 +37,7 @@ Finding only(const CheckReport& report, FindingKind kind, Severity severity)
 {
     INFO(all_texts(report));
     REQUIRE(report.findings.size() == 1);
-    const Finding finding = report.findings.front();
+    const Finding& finding = report.findings.front();
     REQUIRE(finding_name(finding.kind) == finding_name(kind));
     REQUIRE(severity_name(finding.severity) == severity_name(severity));
     return finding;
@@ -224,8 +225,7 @@ TEST_CASE("keys out of order or out of bounds are found")
         image.node(TreeKind::map, 0, {bytes_of(map_item(950, 0, 1, 12, MapKind::zero))}, 12, 1);
     image.main_version.map = image.node(
         TreeKind::map, 1,
-        {image.child(0, image.leaf_a), image.child(separator, leaf), image.child(behind, last)}, 12,
-        1);
+        {map_child(0, image.leaf_a), map_child(separator, leaf), map_child(behind, last)}, 12, 1);
     image.finish();
     some(image.check(), FindingKind::node, Severity::corruption);
 }
@@ -239,7 +239,7 @@ TEST_CASE("mirrors stand in for their primaries")
                               12, 1, true);
     image.next_data += 0;
     image.main_version.map = image.node(
-        TreeKind::map, 1, {image.child(0, image.leaf_a), image.child(100, image.leaf_c)}, 12, 1);
+        TreeKind::map, 1, {map_child(0, image.leaf_a), map_child(100, image.leaf_c)}, 12, 1);
     image.finish();
     // The first versions of leaf and root that the example made are nobody's now.
     REQUIRE(image.check().corruptions == 1);  // the count of nodes
@@ -272,14 +272,13 @@ TEST_CASE("a root that points to itself, and a node reached twice, end the walk"
     ExampleImage image;
     NodePointer self = image.root_new;
     self.block = image.next_node;
-    const auto first = image.node(TreeKind::map, 1, {image.child(0, self)}, 12, 1);
+    const auto first = image.node(TreeKind::map, 1, {map_child(0, self)}, 12, 1);
     // The checksum cannot be right for a node that holds it: a pointer back is a damaged one.
     SECTION("back to itself") { image.main_version.map = first; }
     SECTION("one leaf twice")
     {
-        image.main_version.map =
-            image.node(TreeKind::map, 1,
-                       {image.child(0, image.leaf_c), image.child(150, image.leaf_c)}, 12, 1);
+        image.main_version.map = image.node(
+            TreeKind::map, 1, {map_child(0, image.leaf_c), map_child(150, image.leaf_c)}, 12, 1);
     }
     image.finish();
     REQUIRE(image.check().corruptions > 0);
@@ -293,12 +292,13 @@ namespace {
 CheckReport with_leaf(ExampleImage& image, const std::vector<MapItem>& items)
 {
     std::vector<test::Bytes> bytes;
+    bytes.reserve(items.size());
     for (const MapItem& item : items) {
         bytes.push_back(bytes_of(item));
     }
     image.leaf_c = image.node(TreeKind::map, 0, bytes, 12, 1);
     image.main_version.map = image.node(
-        TreeKind::map, 1, {image.child(0, image.leaf_a), image.child(100, image.leaf_c)}, 12, 1);
+        TreeKind::map, 1, {map_child(0, image.leaf_a), map_child(100, image.leaf_c)}, 12, 1);
     image.finish();
     return image.check();
 }
@@ -340,8 +340,8 @@ TEST_CASE("overlapping items are found, also across leaves that are shared")
         // New leaf first, then the snapshot's leaf B at lba 200.
         const auto leaf =
             image.node(TreeKind::map, 0, {bytes_of(map_item(90, image.new_data, 115, 12))}, 12, 1);
-        image.main_version.map = image.node(
-            TreeKind::map, 1, {image.child(0, leaf), image.child(100, image.leaf_b)}, 12, 1);
+        image.main_version.map =
+            image.node(TreeKind::map, 1, {map_child(0, leaf), map_child(100, image.leaf_b)}, 12, 1);
         image.finish();
         some(image.check(), FindingKind::map_item, Severity::corruption);
     }
@@ -362,7 +362,7 @@ TEST_CASE("a node with an old birth that the parent has not is against the birth
     const auto leaf =
         image.node(TreeKind::map, 0, {bytes_of(map_item(200, image.new_data, 4, 12))}, 9, 1);
     image.main_version.map =
-        image.node(TreeKind::map, 1, {image.child(0, image.leaf_a), image.child(100, leaf)}, 12, 1);
+        image.node(TreeKind::map, 1, {map_child(0, image.leaf_a), map_child(100, leaf)}, 12, 1);
     image.finish();
     some(image.check(), FindingKind::birth, Severity::corruption);
 }

@@ -74,7 +74,7 @@ TEST_CASE("the ring may hold anything")
             byte = static_cast<std::byte>(random());
         }
         for (unsigned i = 0; i < 1 + random() % 30; ++i) {
-            OperationRecord record = image.write_operation(
+            OperationRecord record = test::write_operation(
                 1 + static_cast<std::uint32_t>(random() % 3), 21 + i, random() % 1000, 9000 + i);
             record.type = static_cast<std::uint8_t>(1 + random() % 11);
             record.length = static_cast<std::uint32_t>(random() % 4 == 0 ? random() : 1);

@@ -21,6 +21,27 @@ MapItem map_item(std::uint64_t lba, std::uint64_t block, std::uint32_t length, s
     return item;
 }
 
+Bytes map_child(std::uint64_t key, const NodePointer& pointer)
+{
+    Bytes item = bytes_of(Le64(key));
+    const Bytes rest = bytes_of(pointer);
+    item.insert(item.end(), rest.begin(), rest.end());
+    return item;
+}
+
+OperationRecord write_operation(std::uint32_t volume, std::uint64_t sequence, std::uint64_t lba,
+                                std::uint64_t block)
+{
+    OperationRecord record{};
+    record.type = static_cast<std::uint8_t>(OperationType::write);
+    record.volume = volume;
+    record.sequence = sequence;
+    record.lba = lba;
+    record.length = 1;
+    record.block = block;
+    return record;
+}
+
 ImageBuilder::ImageBuilder() : disk(tasks)
 {
     for (std::size_t i = 0; i < header.uuid.size(); ++i) {
@@ -112,14 +133,6 @@ NodePointer ImageBuilder::node(TreeKind kind, unsigned level, const std::vector<
         write(pointer.mirror, bytes);
     }
     return pointer;
-}
-
-Bytes ImageBuilder::child(std::uint64_t key, const NodePointer& pointer)
-{
-    Bytes item = bytes_of(Le64(key));
-    const Bytes rest = bytes_of(pointer);
-    item.insert(item.end(), rest.begin(), rest.end());
-    return item;
 }
 
 std::uint64_t ImageBuilder::data(std::uint64_t blocks)
@@ -297,19 +310,6 @@ void ImageBuilder::finish()
     disk.bytes().truncate(kImageBlocks * kBlockBytes);
 }
 
-OperationRecord ImageBuilder::write_operation(std::uint32_t volume, std::uint64_t sequence,
-                                              std::uint64_t lba, std::uint64_t block)
-{
-    OperationRecord record{};
-    record.type = static_cast<std::uint8_t>(OperationType::write);
-    record.volume = volume;
-    record.sequence = sequence;
-    record.lba = lba;
-    record.length = 1;
-    record.block = block;
-    return record;
-}
-
 void ImageBuilder::commit(const std::vector<OperationRecord>& operations, const Bytes& payload,
                           std::uint64_t synced, std::uint64_t generation)
 {
@@ -378,13 +378,13 @@ ExampleImage::ExampleImage()
     new_data = data(4);
     leaf_a = node(TreeKind::map, 0, {bytes_of(map_item(0, shared_data, 8, 3))}, 4, 1);
     leaf_b = node(TreeKind::map, 0, {bytes_of(map_item(200, old_data, 4, 7))}, 7, 1);
-    root_old = node(TreeKind::map, 1, {child(0, leaf_a), child(100, leaf_b)}, 7, 1);
+    root_old = node(TreeKind::map, 1, {map_child(0, leaf_a), map_child(100, leaf_b)}, 7, 1);
     // Lba 300 of main is a clone of lba 2.
     leaf_c = node(
         TreeKind::map, 0,
         {bytes_of(map_item(200, new_data, 4, 12)), bytes_of(map_item(300, shared_data + 2, 1, 14))},
         12, 1);
-    root_new = node(TreeKind::map, 1, {child(0, leaf_a), child(100, leaf_c)}, 12, 1);
+    root_new = node(TreeKind::map, 1, {map_child(0, leaf_a), map_child(100, leaf_c)}, 12, 1);
     ReferenceItem shared{};
     shared.block = shared_data + 2;
     shared.length = 1;
@@ -453,6 +453,7 @@ void seal_again(ExampleImage& image)
         blocks.push_back(kJournalStart + i);
     }
     std::vector<Bytes> contents;
+    contents.reserve(blocks.size());
     for (const std::uint64_t block : blocks) {
         contents.push_back(image.read(block));
     }

@@ -46,6 +46,13 @@ layout::MapItem map_item(std::uint64_t lba, std::uint64_t block, std::uint32_t l
                          std::uint64_t birth, layout::MapKind kind = layout::MapKind::data,
                          std::uint32_t detail = 0);
 
+// An inner item of the map tree.
+Bytes map_child(std::uint64_t key, const layout::NodePointer& pointer);
+
+// One block's write in the journal.
+layout::OperationRecord write_operation(std::uint32_t volume, std::uint64_t sequence,
+                                        std::uint64_t lba, std::uint64_t block);
+
 class ImageBuilder {
 public:
     ImageBuilder();
@@ -53,8 +60,6 @@ public:
     // Writes a node and returns the pointer to it. `block` 0: the next free one.
     layout::NodePointer node(layout::TreeKind kind, unsigned level, const std::vector<Bytes>& items,
                              std::uint64_t birth, std::uint64_t owner = 0, bool mirrored = false);
-    // An inner item of the map tree.
-    static Bytes child(std::uint64_t key, const layout::NodePointer& pointer);
     // Fills blocks with bytes of their own and notes their checksums.
     std::uint64_t data(std::uint64_t blocks);
 
@@ -70,8 +75,6 @@ public:
     // A commit of the journal, behind those before it.
     void commit(const std::vector<layout::OperationRecord>& operations, const Bytes& payload,
                 std::uint64_t synced, std::uint64_t generation = 2);
-    static layout::OperationRecord write_operation(std::uint32_t volume, std::uint64_t sequence,
-                                                   std::uint64_t lba, std::uint64_t block);
     std::uint64_t journal_blocks_used() const { return ring_position_; }
     // One block of data outside the trees, and its checksum.
     std::uint32_t journal_data(std::uint64_t block);

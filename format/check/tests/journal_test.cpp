@@ -15,7 +15,7 @@ struct JournalImage : ExampleImage {
 
     OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block)
     {
-        OperationRecord record = write_operation(1, sequence, lba, block);
+        OperationRecord record = test::write_operation(1, sequence, lba, block);
         record.checksum = journal_data(block);
         return record;
     }
@@ -179,7 +179,7 @@ TEST_CASE("operations that the superblock contains are not applied again")
 {
     JournalImage image;
     // Block 8192 is in use: applied, it would collide.
-    OperationRecord record = image.write_operation(1, 20, 500, test::kFirstData);
+    OperationRecord record = test::write_operation(1, 20, 500, test::kFirstData);
     image.commit({record, image.write_one(21, 500, 9000)}, {}, 1);
     const CheckReport report = image.check();
     INFO(texts(report));
@@ -192,7 +192,7 @@ TEST_CASE("replayed data in blocks that something else uses are corruption")
     JournalImage image;
     SECTION("of the trees")
     {
-        OperationRecord record = image.write_operation(1, 21, 500, image.old_data);
+        OperationRecord record = test::write_operation(1, 21, 500, image.old_data);
         image.commit({record}, {}, 1);
         expect(image.check(), FindingKind::replay, "the trees use some");
     }
@@ -203,7 +203,7 @@ TEST_CASE("replayed data in blocks that something else uses are corruption")
     }
     SECTION("behind the file")
     {
-        image.commit({image.write_operation(1, 21, 500, test::kImageBlocks + 5)}, {}, 1);
+        image.commit({test::write_operation(1, 21, 500, test::kImageBlocks + 5)}, {}, 1);
         expect(image.check(), FindingKind::replay, "behind the end of the file");
     }
     SECTION("of an operation that was overwritten since: allowed")
