@@ -195,15 +195,18 @@ Status Space::load_extent(const Extent& extent)
     return {};
 }
 
-// Adds a group at the end of the image.
+// Adds a group at the end of the image, unless somebody does so meanwhile: the caller looks again.
 Status Space::grow(bool metadata)
 {
+    const std::uint64_t index = groups_.size();
     loading_.lock();
     struct Unlock {
         TaskMutex& mutex;
         ~Unlock() { mutex.unlock(); }
     } unlock{loading_};
-    const std::uint64_t index = groups_.size();
+    if (groups_.size() != index) {
+        return {};
+    }
     if ((index + 1) * kGroupBlocks > layout::kMaxBlock) {
         return fail(ErrorCode::no_space, "the image has reached its largest size");
     }
@@ -401,20 +404,26 @@ Status Space::take_named(const Extent& extent)
 
 // ---- Nodes --------------------------------------------------------------------------------
 
-// Makes a further step of a metadata group physically present.
+// Makes a further step of a metadata group physically present, unless somebody does so meanwhile:
+// the caller looks again.
 Status Space::extend_allocation(std::uint64_t index)
 {
     Group& group = *groups_[index];
     const std::uint64_t begin = group.allocated_blocks;
+    loading_.lock();
+    struct Unlock {
+        TaskMutex& mutex;
+        ~Unlock() { mutex.unlock(); }
+    } unlock{loading_};
+    if (group.allocated_blocks != begin) {
+        return {};
+    }
     const std::uint64_t end = std::min(begin + kAllocationStep, kGroupBlocks);
     IoRequest request{.kind = IoRequest::Kind::allocate,
                       .offset_bytes = (index * kGroupBlocks + begin) * kBlockBytes,
                       .length_bytes = (end - begin) * kBlockBytes};
     if (!read_only_) {
         COPPICE_TRY(disk_.run({&request, 1}));
-    }
-    if (group.allocated_blocks != begin) {
-        return {};  // somebody else did meanwhile
     }
     count_node_space(group, false);
     group.allocated_blocks = end;

@@ -42,6 +42,7 @@ public:
     auto begin() { return domains_.begin(); }
     auto end() { return domains_.end(); }
     bool any_pending() const;
+    bool several() const { return domains_.size() > 1 || !streams_.empty(); }
 
     // All of a volume: its own and its streams.
     std::vector<DomainId> of_volume(VolumeId volume) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <optional>
 
 #include "format/base/check.h"
 #include "format/base/checksum.h"
@@ -173,16 +174,16 @@ Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes, std::uin
     return {};
 }
 
-// Writes whole blocks in pieces that leave others their turn. (task)
-Status Writer::write_now(DomainId domain, std::span<const Extent> extents, BlockBuffer& buffer)
+// Writes whole blocks, not more at once than what others may stand behind. (task)
+Status Writer::write_now(std::span<const Extent> extents, BlockBuffer& buffer, std::uint64_t most)
 {
-    constexpr std::uint64_t kPieceBlocks = kBulkBytes / kBlockBytes;
+    const std::uint64_t piece_blocks = most / kBlockBytes;
     std::vector<iovec> buffers;
     std::vector<IoRequest> requests;
     std::uint64_t done = 0;
     for (const Extent& extent : extents) {
-        for (std::uint64_t at = 0; at < extent.length; at += kPieceBlocks) {
-            const std::uint64_t bytes = std::min(kPieceBlocks, extent.length - at) * kBlockBytes;
+        for (std::uint64_t at = 0; at < extent.length; at += piece_blocks) {
+            const std::uint64_t bytes = std::min(piece_blocks, extent.length - at) * kBlockBytes;
             buffers.push_back({buffer.block(done + at).data(), bytes});
             requests.push_back({.kind = IoRequest::Kind::write,
                                 .offset_bytes = byte_offset(extent.block + at),
@@ -194,15 +195,12 @@ Status Writer::write_now(DomainId domain, std::span<const Extent> extents, Block
         std::size_t end = begin;
         std::uint64_t bytes = 0;
         while (end < requests.size() &&
-               (end == begin || bytes + requests[end].length_bytes <= kBulkBytes)) {
+               (end == begin || bytes + requests[end].length_bytes <= most)) {
             requests[end].buffers = {&buffers[end], 1};
             bytes += requests[end].length_bytes;
             ++end;
         }
-        state_.bulk.enter(domain, bytes);
-        Status written = state_.disk.run(std::span(requests).subspan(begin, end - begin));
-        state_.bulk.leave(bytes);
-        COPPICE_TRY(std::move(written));
+        COPPICE_TRY(state_.disk.run(std::span(requests).subspan(begin, end - begin)));
         begin = end;
     }
     return {};
@@ -213,6 +211,11 @@ Status Writer::stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer
 {
     const std::uint64_t count = buffer->blocks();
     const bool late = count <= state_.options.late_write_blocks;
+    const std::uint64_t most = state_.domains.several() ? kBulkBytesShared : kBulkBytesAlone;
+    std::optional<BulkGate::Turn> turn;
+    if (!late) {
+        turn.emplace(state_.bulk, domain, count * kBlockBytes, most);
+    }
     while (state_.punching && state_.space.data_at_hand() < count) {
         state_.punch_waiters.wait();  // rather than grow the file
     }
@@ -244,7 +247,7 @@ Status Writer::stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer
         staged.keep();
         command.clear();
     }
-    return write_now(domain, extents, *buffer);
+    return write_now(extents, *buffer, most);
 }
 
 // What the command reads may have changed while it waited.

@@ -71,7 +71,7 @@ private:
     // the operations that map them.
     Status stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer>& buffer,
                  Staged& staged, Command& command);
-    Status write_now(DomainId domain, std::span<const Extent> extents, BlockBuffer& buffer);
+    Status write_now(std::span<const Extent> extents, BlockBuffer& buffer, std::uint64_t most);
     // `end_bytes`: the volume must still be that long.
     Status take_effect(DomainId domain, Command& command, std::uint64_t end_bytes);
     Status check_sources(const Command& command) const;
