@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <optional>
 
 #include "format/sim/report.h"
 
@@ -177,46 +178,47 @@ private:
     Stamp last_stamp_ = 0;
 };
 
-// How many steps of a line are there after a cut at `event`; a violation if it is no beginning.
-std::uint64_t steps_there(const Line& line, const Stamps& found, Event event)
+// How many steps of a line are there: the fewest and the most that explain what was found. A
+// deallocation can bring back what an earlier step had left.
+struct Count {
+    std::uint64_t fewest = 0;
+    std::uint64_t most = 0;
+};
+
+// After a cut at `event`; a violation if what was found is no beginning.
+Count steps_there(const Line& line, const Stamps& found, Event event)
 {
     Event flushed = 0;
     for (const Flush& flush : line.flushes) {
         flushed = flush.answered <= event ? std::max(flushed, flush.asked) : flushed;
     }
     std::uint64_t least = 0;
-    std::uint64_t most = 0;
+    std::uint64_t asked = 0;
     for (const Step& step : line.steps) {
         least += step.answered < flushed ? 1U : 0U;
-        most += step.asked <= event ? 1U : 0U;
+        asked += step.asked <= event ? 1U : 0U;
     }
-    // The latest that fits: two neighbours can leave the same contents.
-    for (std::uint64_t count = most + 1; count-- > least;) {
-        const bool same = count == 0 ? std::all_of(found.begin(), found.end(),
-                                                   [](Stamp stamp) { return stamp == kZeroes; })
+    const auto is_zero = [](Stamp stamp) { return stamp == kZeroes; };
+    std::optional<Count> result;
+    for (std::uint64_t count = least; count <= asked; ++count) {
+        const bool same = count == 0 ? std::all_of(found.begin(), found.end(), is_zero)
                                      : line.steps[count - 1].after == found;
         if (same) {
-            return count;
+            result = {result ? result->fewest : count, count};
         }
     }
-    violation(fmt::format("stream {} holds no beginning of its {} operations that has the {} "
-                          "flushed ones",
-                          line.id.value, most, least));
-}
-
-// The earliest count that leaves the same contents.
-std::uint64_t earliest(const Line& line, std::uint64_t count)
-{
-    while (count > 1 && line.steps[count - 2].after == line.steps[count - 1].after) {
-        --count;
+    if (!result) {
+        violation(fmt::format("stream {} holds no beginning of its {} operations that has the {} "
+                              "flushed ones",
+                              line.id.value, asked, least));
     }
-    return count;
+    return *result;
 }
 
 void judge(const Story& story, const Contents& contents, Event event)
 {
     const Stamps& all = contents.volumes.at(kVolume.value).stamps;
-    std::vector<std::uint64_t> there;
+    std::vector<Count> there;
     for (const Line& line : story.lines) {
         const auto begin = all.begin() + static_cast<std::ptrdiff_t>(line.first);
         there.push_back(steps_there(line, Stamps(begin, begin + kRegionSectors), event));
@@ -224,16 +226,16 @@ void judge(const Story& story, const Contents& contents, Event event)
     bool reversed = false;
     Event newest_kept = 0;  // when the newest operation that is surely there was asked for
     for (std::size_t i = 0; i < there.size(); ++i) {
-        const std::uint64_t kept = earliest(story.lines[i], there[i]);
+        const std::uint64_t kept = there[i].fewest;
         newest_kept =
             kept == 0 ? newest_kept : std::max(newest_kept, story.lines[i].steps[kept - 1].asked);
     }
     for (std::size_t i = 0; i < there.size(); ++i) {
         const Line& line = story.lines[i];
-        if (there[i] == line.steps.size()) {
+        if (there[i].most == line.steps.size()) {
             continue;
         }
-        const Step& lost = line.steps[there[i]];
+        const Step& lost = line.steps[there[i].most];
         reversed = reversed || lost.answered < newest_kept;
         for (const Flush& cut : story.ordered) {
             if (lost.answered < cut.asked && cut.answered < newest_kept) {

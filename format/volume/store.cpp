@@ -179,6 +179,7 @@ Status StoreImpl::close()
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(committer_.make_all_durable());
     COPPICE_TRY(checkpoint_.run());
+    state_->space.return_backed();
     (void)background_.punch_all();  // a host that cannot do it has lost nothing
     return {};
 }
