@@ -44,6 +44,7 @@ Space::Space(Disk& disk, NodeCache& cache, std::uint64_t fixed_blocks, const Nod
       groups_(tree_totals.image_blocks / kGroupBlocks),
       noted_data_(groups_.size()),
       loading_(disk.tasks()),
+      backing_(disk.tasks()),
       data_cursor_(fixed_blocks),
       node_cursor_(fixed_blocks)
 {
@@ -317,12 +318,12 @@ Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks, std::vector<E
     return taken;
 }
 
-// Takes so many blocks, or a whole step when there are, and makes them present. (task)
+// Takes so many blocks and makes present those that the host may not have. What could not be made
+// present is given back; the others are for whoever comes. (task)
 Status Space::back_more(std::uint64_t blocks)
 {
     std::vector<Extent> absent;
-    const std::uint64_t wanted = std::max(blocks, std::min(kBackedStep, data_free_));
-    auto taken = take_data(wanted, absent);
+    auto taken = take_data(blocks, absent);
     if (!taken) {
         return pass_on(taken);
     }
@@ -333,22 +334,56 @@ Status Space::back_more(std::uint64_t blocks)
                             .length_bytes = extent.length * kBlockBytes});
     }
     Status present = requests.empty() ? Status() : disk_.run(requests);
-    if (!present) {
-        for (const Extent& extent : *taken) {
-            return_data(extent, false);
+    const auto back = [&](BlockNo block, std::uint64_t length) {
+        if (length != 0) {
+            backed_.push_back({block, length});
+            backed_blocks_ += length;
         }
-        return present;
+    };
+    auto missing = absent.begin();
+    for (const Extent& extent : *taken) {
+        BlockNo from = extent.block;
+        const auto inside = [&](const Extent& other) {
+            return other.block >= extent.block && other.block < extent.block + extent.length;
+        };
+        for (; !present && missing != absent.end() && inside(*missing); ++missing) {
+            back(from, missing->block - from);
+            return_data(*missing, false);
+            from = missing->block + missing->length;
+        }
+        back(from, extent.block + extent.length - from);
     }
-    backed_.insert(backed_.end(), taken->begin(), taken->end());
-    backed_blocks_ += wanted;
+    return present;
+}
+
+// Blocks for small writes are made present in steps, by one of those who wait for all. A host that
+// has no room for a step may have some for what is needed now. (task)
+Status Space::ensure_backed(std::uint64_t blocks)
+{
+    while (backed_blocks_ < blocks) {
+        backing_.lock();
+        struct Unlock {
+            TaskMutex& mutex;
+            ~Unlock() { mutex.unlock(); }
+        } unlock{backing_};
+        if (backed_blocks_ >= blocks) {
+            return {};
+        }
+        const std::uint64_t step = std::max(blocks, std::min(kBackedStep, data_free_));
+        Status done = back_more(step);
+        if (!done && backed_blocks_ < blocks && step > blocks) {
+            done = back_more(blocks);
+        }
+        if (backed_blocks_ < blocks) {
+            COPPICE_TRY(std::move(done));
+        }
+    }
     return {};
 }
 
 Result<std::vector<Extent>> Space::take_backed(std::uint64_t blocks)
 {
-    while (backed_blocks_ < blocks) {
-        COPPICE_TRY(back_more(blocks));
-    }
+    COPPICE_TRY(ensure_backed(blocks));
     std::vector<Extent> taken;
     backed_blocks_ -= blocks;
     while (blocks > 0) {

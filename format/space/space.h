@@ -112,6 +112,7 @@ private:
                    std::vector<Extent>& absent);
     Result<std::vector<Extent>> take_data(std::uint64_t blocks, std::vector<Extent>& absent);
     Status back_more(std::uint64_t blocks);
+    Status ensure_backed(std::uint64_t blocks);
     void make_free(const Extent& extent, bool stale);
     Status apply_deltas(Generation generation, std::vector<bool>& touched);
     Status write_group(std::uint64_t index, Generation generation, Sequence sequence);
@@ -130,6 +131,7 @@ private:
     std::vector<std::unique_ptr<Group>> groups_;  // null: not read yet
     std::vector<bool> noted_data_;
     TaskMutex loading_;
+    TaskMutex backing_;
     std::uint64_t next_unread_ = 0;
     std::uint64_t data_free_ = 0;    // in groups that were read
     std::uint64_t nodes_free_ = 0;   // physically there, in groups that were read

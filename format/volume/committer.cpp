@@ -78,6 +78,8 @@ Status Committer::make_all_durable()
 
 Status Committer::write_pending()
 {
+    // Not in our turn: somebody's flush would wait for the data of all.
+    COPPICE_TRY(state_.write_late());
     LockGuard turn(turn_);
     COPPICE_TRY(state_.check_writable());
     return write_domains(false);

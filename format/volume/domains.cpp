@@ -51,6 +51,11 @@ Result<StreamId> Domains::open_stream(VolumeId volume)
         id = StreamId(last);
     } while (streams_.contains({volume, id}));
     streams_.insert({volume, id});
+    // An ordered flush has joined the volume's domains: what comes now stands behind it as well.
+    const Domain* own = find({volume, StreamId()});
+    if (own != nullptr && own->joined != 0) {
+        join({volume, StreamId()}, {volume, id});
+    }
     return id;
 }
 
@@ -114,11 +119,11 @@ void Domains::contained(Sequence sequence)
         }
         domain.durable = std::max(domain.durable, std::min(domain.last, sequence));
     }
-    // A closed stream lives until nothing of it is left to be written.
-    std::erase_if(domains_, [&](const auto& entry) {
-        const auto& [id, domain] = entry;
-        return id.stream != StreamId() && !streams_.contains(id) && domain.pending.empty() &&
-               domain.durable >= domain.last && domain.joined == 0 && !domain.wanted;
+    // What is at rest is made anew when something happens in it.
+    std::erase_if(domains_, [](const auto& entry) {
+        const Domain& domain = entry.second;
+        return domain.pending.empty() && domain.durable >= domain.last && domain.joined == 0 &&
+               !domain.wanted;
     });
 }
 
@@ -168,8 +173,9 @@ void Domains::join_volume(VolumeId volume)
 bool Domains::others_pending(DomainId id) const
 {
     return std::any_of(domains_.begin(), domains_.end(), [&](const auto& entry) {
+        // What is in the journal and not durable may be lost all the same.
         return entry.first != id && entry.first.volume == id.volume &&
-               !entry.second.pending.empty();
+               entry.second.durable < entry.second.last;
     });
 }
 
@@ -185,7 +191,9 @@ bool Domains::has_pending_over(const Domain& domain, Lba begin, Lba end)
 void Domains::join_over(DomainId with, VolumeId volume, Lba begin, Lba end)
 {
     for (const DomainId id : of_volume(volume)) {
-        if (id != with && has_pending_over(domains_[id], begin, end)) {
+        const Domain& domain = domains_[id];
+        const bool already = domain.joined != 0 && domain.joined == domains_[with].joined;
+        if (id != with && !already && has_pending_over(domain, begin, end)) {
             join(with, id);
         }
     }

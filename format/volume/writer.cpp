@@ -148,6 +148,7 @@ Status Writer::with_space(Body body)
     while (!state_.released.empty()) {
         state_.released_waiters.wait();
     }
+    state_.space.return_backed();
     return body();
 }
 
