@@ -196,6 +196,10 @@ public:
     }
     Status checkpoint() override { return save(); }
     Status settle() override { return {}; }
+    Result<TransactionId> begin(VolumeId) override { return fail(ErrorCode::not_supported, "toy"); }
+    Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, "toy"); }
+    Status abort(TransactionId) override { return fail(ErrorCode::not_supported, "toy"); }
+    void abort_all() override {}
 
     void submit(const Operation& operation, Completion completion) override
     {
@@ -204,12 +208,7 @@ public:
         });
     }
 
-    ToyState state_;
-
-private:
-    Bytes& bytes(VolumeId id) { return state_.volumes.at(id.value).bytes; }
-
-    Status perform(const Operation& operation)
+    Status perform(const Operation& operation) override
     {
         using Kind = Operation::Kind;
         switch (operation.kind) {
@@ -222,9 +221,16 @@ private:
         case Kind::write_zeroes:
             return write_zeroes(operation.volume, {operation.offset_bytes, operation.length_bytes});
         case Kind::clone: return clone(operation.volume, operation.offset_bytes, operation.sources);
+        case Kind::write_ranges:
+        case Kind::commit: return fail(ErrorCode::not_supported, "toy");
         }
         return {};
     }
+
+    ToyState state_;
+
+private:
+    Bytes& bytes(VolumeId id) { return state_.volumes.at(id.value).bytes; }
 
     Result<VolumeId> add(const std::string& name, Bytes contents, bool snapshot, VolumeId parent)
     {

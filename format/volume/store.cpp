@@ -9,6 +9,7 @@
 #include "format/base/check.h"
 #include "format/volume/background.h"
 #include "format/volume/recovery.h"
+#include "format/volume/transactions.h"
 #include "format/volume/writer.h"
 
 namespace coppice {
@@ -102,14 +103,15 @@ public:
           reader_(*state_),
           effects_(*state_),
           writer_(*state_, reader_, effects_, committer_, checkpoint_),
+          transactions_(*state_, reader_, writer_),
           background_(*state_, committer_, checkpoint_),
           managing_(state_->tasks)
     {
     }
 
     Status close() override;
-    void abandon() override { pause(); }
-    void tick() override { background_.tick(); }
+    void abandon() override;
+    void tick() override;
     void pause() override { background_.pause(); }
     void resume() override { background_.resume(); }
     bool read_only() const override
@@ -141,15 +143,20 @@ public:
                  std::span<const CloneSource> sources) override;
     Status flush(VolumeId volume) override;
     Result<BlockStatus> block_status(VolumeId volume, Range range) override;
+    Result<TransactionId> begin(VolumeId volume) override { return transactions_.begin(volume); }
+    Status commit(TransactionId transaction, bool durable) override;
+    Status abort(TransactionId transaction) override { return transactions_.abort(transaction); }
+    void abort_all() override { transactions_.abort_all("all were aborted"); }
     Status checkpoint() override;
     Status settle() override;
+    Status perform(const Operation& operation) override;
     void submit(const Operation& operation, Completion completion) override;
 
 private:
     VolumeInfo describe(const Volume& volume) const;
     Result<Volume*> known(VolumeId id);
     Status check_free_name(const std::string& name, std::optional<VolumeId> of, VolumeId except);
-    Status perform(const Operation& operation);
+    Status write_ranges(const Operation& operation);
     Status flush_as_set(VolumeId volume);
     Status finish(Status done, VolumeId volume, bool fua);
 
@@ -159,14 +166,28 @@ private:
     Reader reader_;
     Effects effects_;
     Writer writer_;
+    Transactions transactions_;
     Background background_;
     TaskMutex managing_;
 };
 
 // ---- Life ---------------------------------------------------------------------------------
 
+void StoreImpl::tick()
+{
+    transactions_.tick();
+    background_.tick();
+}
+
+void StoreImpl::abandon()
+{
+    transactions_.abort_all("the image was abandoned");
+    pause();
+}
+
 Status StoreImpl::close()
 {
+    transactions_.abort_all("the image was closed");
     pause();
     if (state_->options.read_only) {
         return {};
@@ -586,8 +607,30 @@ Status StoreImpl::settle()
     return {};
 }
 
+Status StoreImpl::write_ranges(const Operation& operation)
+{
+    COPPICE_TRY(state_->check_writable());
+    Status done = transactions_.write_ranges(operation.volume, operation.ranges, operation.buffers);
+    ++state_->statistics.writes;
+    state_->statistics.written_bytes += total_bytes(operation.buffers);
+    return finish(std::move(done), operation.volume, operation.fua);
+}
+
+Status StoreImpl::commit(TransactionId transaction, bool durable)
+{
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(volume, transactions_.commit(transaction));
+    return finish({}, volume, durable);
+}
+
 Status StoreImpl::perform(const Operation& operation)
 {
+    if (operation.kind == Operation::Kind::commit) {
+        return commit(operation.transaction, operation.fua);
+    }
+    if (operation.transaction != TransactionId()) {
+        return transactions_.perform(operation);
+    }
     switch (operation.kind) {
     case Operation::Kind::read:
         return read(operation.volume, operation.offset_bytes, operation.buffers);
@@ -606,6 +649,8 @@ Status StoreImpl::perform(const Operation& operation)
         Status done = clone(operation.volume, operation.offset_bytes, operation.sources);
         return finish(std::move(done), operation.volume, operation.fua);
     }
+    case Operation::Kind::write_ranges: return write_ranges(operation);
+    case Operation::Kind::commit: break;  // above
     }
     return fail(ErrorCode::invalid_argument, "unknown operation");
 }
