@@ -41,7 +41,8 @@ struct ScenarioOptions {
     std::uint64_t cuts = 20;
     bool quick = true;
     bool full_hosts = true;  // the toy has no answer to them
-    bool rings = true;       // runs that go round the ring; the toy has none, and takes long
+    bool transactions = true;
+    bool rings = true;  // runs that go round the ring; the toy has none, and takes long
 };
 
 // Ends the process at the first violation.

@@ -28,6 +28,7 @@ std::string first_failure(ToyFault fault, std::uint64_t seeds)
             scenario.cuts = 10;
             scenario.rings = false;
             scenario.full_hosts = false;
+            scenario.transactions = false;
             run_scenario(kind, scenario);
         },
         [&](std::uint64_t seed, const SeedResult& result) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <set>
 
 #include "format/base/check.h"
 
@@ -102,16 +103,34 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
             nodes += runs.size() / Map::kItemsPerNewLeaf + 1;
         }
     }
-    for (const Touched& touched : touched_by(command)) {
+    bool loaded = false;
+    std::uint64_t apart = 0;     // nodes if each range has paths of its own
+    std::uint64_t together = 0;  // nodes beside the inner ones
+    std::set<BlockNo> inner;     // on the paths to all ranges
+    const std::vector<Touched> all = touched_by(command);
+    for (const Touched& touched : all) {
         COPPICE_ASSIGN(version, version_of(touched.volume));
         std::uint64_t leaves = 0;
         auto missing = state_.map.prepare(version->map, touched.lba, touched.length, leaves);
         if (missing) {
+            // The others too before all is looked at again: there may be thousands.
             COPPICE_TRY(load_range(touched.volume, touched.lba, touched.length, *missing));
-            return false;
+            loaded = true;
         }
-        nodes += Map::nodes_for(leaves, touched.operations);
+        if (loaded) {
+            continue;
+        }
+        apart += Map::nodes_for(leaves, touched.operations);
+        together += Map::leaves_for(leaves, touched.operations);
+        if (all.size() > 1) {
+            state_.map.note_paths(version->map, touched.lba, touched.length, inner);
+        }
     }
+    if (loaded) {
+        return false;
+    }
+    together += Map::inner_for(inner.size(), command.size());
+    nodes += all.size() > 1 ? std::min(apart, together) : apart;
     if (state_.space.nodes_at_hand() < nodes + reserve) {
         COPPICE_TRY(state_.space.ensure_nodes(nodes, reserve));
         return false;
