@@ -108,11 +108,11 @@ public:
     // Goes to the next item.
     std::optional<Missing> next();
 
-    // Adds the inner nodes above the item.
-    void note_path(std::set<BlockNo>& inner) const
+    // Adds the nodes from the root to the item.
+    void note_path(std::set<BlockNo>& nodes) const
     {
-        for (unsigned i = 0; i + 1 < depth_; ++i) {
-            inner.insert(path_[i].node->block());
+        for (unsigned i = 0; i < depth_; ++i) {
+            nodes.insert(path_[i].node->block());
         }
     }
 

@@ -104,9 +104,9 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
         }
     }
     bool loaded = false;
-    std::uint64_t apart = 0;     // nodes if each range has paths of its own
-    std::uint64_t together = 0;  // nodes beside the inner ones
-    std::set<BlockNo> inner;     // on the paths to all ranges
+    std::uint64_t apart = 0;  // nodes if each range has paths of its own
+    std::uint64_t leaves_between = 0;
+    std::set<BlockNo> on_paths;
     const std::vector<Touched> all = touched_by(command);
     for (const Touched& touched : all) {
         COPPICE_ASSIGN(version, version_of(touched.volume));
@@ -121,16 +121,17 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
             continue;
         }
         apart += Map::nodes_for(leaves, touched.operations);
-        together += Map::leaves_for(leaves, touched.operations);
+        leaves_between += leaves > 2 ? leaves - 2 : 0;
         if (all.size() > 1) {
-            state_.map.note_paths(version->map, touched.lba, touched.length, inner);
+            state_.map.note_paths(version->map, touched.lba, touched.length, on_paths);
         }
     }
     if (loaded) {
         return false;
     }
-    together += Map::inner_for(inner.size(), command.size());
-    nodes += all.size() > 1 ? std::min(apart, together) : apart;
+    const std::uint64_t shared =
+        Map::shared_nodes_for(on_paths.size(), leaves_between, command.size());
+    nodes += all.size() > 1 ? std::min(apart, shared) : apart;
     if (state_.space.nodes_at_hand() < nodes + reserve) {
         COPPICE_TRY(state_.space.ensure_nodes(nodes, reserve));
         return false;

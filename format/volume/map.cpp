@@ -80,12 +80,12 @@ std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t 
 }
 
 void Map::note_paths(const NodeRef& root, Lba lba, std::uint64_t length,
-                     std::set<BlockNo>& inner) const
+                     std::set<BlockNo>& nodes) const
 {
     for (const Lba end : {Lba(lba.value > 0 ? lba.value - 1 : 0), lba, lba + length}) {
         Cursor cursor(tree_.cache(), tree_.shape(), root);
         CHECK(!cursor.seek(Key(end.value)));
-        cursor.note_path(inner);
+        cursor.note_path(nodes);
     }
 }
 

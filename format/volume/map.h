@@ -52,21 +52,19 @@ public:
         return 2 * leaves + 4 * kMaxNodesPerChange + operations * 3 / kItemsPerNewLeaf;
     }
 
-    // The same bound for many ranges of one command, which share most of their paths, in two parts.
-    // What hangs on the leaves of one range: each copied and split, and a neighbour copied that it
-    // is joined with, at both ends. The paths, of so many inner nodes in all: each copied and split
-    // and a neighbour copied, further splits by what is inserted below, a new root.
-    static std::uint64_t leaves_for(std::uint64_t leaves, std::uint64_t operations)
+    // The same bound for many ranges of one command, which share most of their paths. Of so many
+    // nodes on all the paths each is copied and split, and a neighbour copied that it is joined
+    // with; so are leaves between the two ends of a range. Further splits by what is inserted, in
+    // leaves and above, and a new root.
+    static std::uint64_t shared_nodes_for(std::uint64_t on_paths, std::uint64_t leaves_between,
+                                          std::uint64_t operations)
     {
-        return 2 * leaves + 4 + divide_up(operations * 3, kItemsPerNewLeaf);
+        return 3 * on_paths + 2 * leaves_between + 2 * divide_up(operations * 3, kItemsPerNewLeaf) +
+               4 * kMaxNodesPerChange;
     }
-    static std::uint64_t inner_for(std::uint64_t inner, std::uint64_t operations)
-    {
-        return 3 * inner + divide_up(operations * 3, kItemsPerNewLeaf) + 4 * kMaxNodesPerChange;
-    }
-    // Adds the inner nodes on the paths to both ends of a range; all of it is in memory.
+    // Adds the nodes on the paths to both ends of a range; all of it is in memory.
     void note_paths(const NodeRef& root, Lba lba, std::uint64_t length,
-                    std::set<BlockNo>& inner) const;
+                    std::set<BlockNo>& nodes) const;
 
     // Takes everything out of [lba, lba + length); `removed` sees each part that goes.
     void cut(NodeRef& root, Lba lba, std::uint64_t length, const Change& change,
