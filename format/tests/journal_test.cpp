@@ -85,9 +85,8 @@ std::uint64_t time_to_sync(bool streams)
         unsigned answered = 0;
         const std::uint64_t begin = bench.tasks.now_ns();
         for (unsigned i = 0; i < kCount; ++i) {
-            bench.store->submit(write_of(bulk, i * kLarge, large), [&](const Status& done) {
-                answered += done ? 1U : 0U;
-            });
+            bench.store->submit(write_of(bulk, i * kLarge, large),
+                                [&](const Status& done) { answered += done ? 1U : 0U; });
         }
         bench.tasks.yield();
         const auto all_answered = [&] {
