@@ -177,6 +177,11 @@ private:
     Stamp last_stamp_ = 0;
 };
 
+bool all_zeroes(const Stamps& stamps)
+{
+    return std::all_of(stamps.begin(), stamps.end(), [](Stamp stamp) { return stamp == kZeroes; });
+}
+
 // How many steps of a line are there after a cut at `event`; a violation if it is no beginning.
 std::uint64_t steps_there(const Line& line, const Stamps& found, Event event)
 {
@@ -192,9 +197,7 @@ std::uint64_t steps_there(const Line& line, const Stamps& found, Event event)
     }
     // The latest that fits: two neighbours can leave the same contents.
     for (std::uint64_t count = most + 1; count-- > least;) {
-        const bool same = count == 0 ? std::all_of(found.begin(), found.end(),
-                                                   [](Stamp stamp) { return stamp == kZeroes; })
-                                     : line.steps[count - 1].after == found;
+        const bool same = count == 0 ? all_zeroes(found) : line.steps[count - 1].after == found;
         if (same) {
             return count;
         }
@@ -210,7 +213,7 @@ std::uint64_t earliest(const Line& line, std::uint64_t count)
     while (count > 1 && line.steps[count - 2].after == line.steps[count - 1].after) {
         --count;
     }
-    return count;
+    return count == 1 && all_zeroes(line.steps[0].after) ? 0 : count;
 }
 
 void judge(const Story& story, const Contents& contents, Event event)
