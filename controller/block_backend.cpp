@@ -205,6 +205,10 @@ void BlockBackend::submit(const Operation& operation, Completion completion)
     case Operation::Kind::write: io.kind = BlockIo::Kind::write; break;
     case Operation::Kind::flush: io.kind = BlockIo::Kind::flush; break;
     case Operation::Kind::write_zeroes: io.kind = BlockIo::Kind::write_zeroes; break;
+    case Operation::Kind::write_ranges:
+    case Operation::Kind::commit:
+        CHECK(false);  // the controller asks no block node for them
+        return;
     }
     io.fua = operation.fua;
     io.offset_bytes = operation.offset_bytes;

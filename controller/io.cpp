@@ -21,7 +21,9 @@ Purpose purpose_of(Operation::Kind kind)
     case Operation::Kind::flush:
     case Operation::Kind::deallocate:
     case Operation::Kind::write_zeroes:
-    case Operation::Kind::clone: return Purpose::write;
+    case Operation::Kind::clone:
+    case Operation::Kind::write_ranges:
+    case Operation::Kind::commit: return Purpose::write;
     }
     return Purpose::write;
 }
@@ -163,11 +165,13 @@ void Controller::io_done(Request& request)
         const std::uint64_t bytes = request.operation.length_bytes;
         switch (request.operation.kind) {
         case Operation::Kind::read: health_.count_read(bytes); break;
-        case Operation::Kind::write: health_.count_write(bytes); break;
+        case Operation::Kind::write:
+        case Operation::Kind::write_ranges: health_.count_write(bytes); break;
         case Operation::Kind::flush:
         case Operation::Kind::deallocate:
         case Operation::Kind::write_zeroes:
-        case Operation::Kind::clone: break;
+        case Operation::Kind::clone:
+        case Operation::Kind::commit: break;
         }
         if (static_cast<IoOpcode>(request.entry.opcode) == IoOpcode::compare) {
             status = finish_compare(request);

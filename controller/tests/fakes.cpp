@@ -60,6 +60,8 @@ Status FakeStore::execute(const Operation& operation)
         std::memset(bytes, 0, length);
         break;
     case Operation::Kind::clone: return execute_clone(volume, operation);
+    case Operation::Kind::write_ranges:
+    case Operation::Kind::commit: return fail(ErrorCode::not_supported, "");
     }
     if (operation.kind != Operation::Kind::read) {
         volume.dirty = !operation.fua;

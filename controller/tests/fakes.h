@@ -280,6 +280,10 @@ public:
         ++settles;
         return {};
     }
+    Result<TransactionId> begin(VolumeId) override { return fail(ErrorCode::not_supported, ""); }
+    Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, ""); }
+    Status abort(TransactionId) override { return fail(ErrorCode::not_supported, ""); }
+    void abort_all() override {}
     void submit(const Operation& operation, Completion completion) override
     {
         pending.push_back({operation, std::move(completion)});

@@ -21,6 +21,7 @@ CodeFacts facts(ErrorCode code)
     case ErrorCode::exists: return {"exists", EEXIST, false};
     case ErrorCode::read_only: return {"read_only", EROFS, false};
     case ErrorCode::busy: return {"busy", EBUSY, false};
+    case ErrorCode::conflict: return {"conflict", ESTALE, false};
     case ErrorCode::not_supported: return {"not_supported", ENOTSUP, false};
     case ErrorCode::no_space: return {"no_space", ENOSPC, false};
     case ErrorCode::too_large: return {"too_large", EFBIG, false};

@@ -17,6 +17,7 @@ enum class ErrorCode {
     exists,        // the name is taken
     read_only,     // the volume, snapshot or image cannot be written
     busy,          // in use, or held by something else
+    conflict,      // a transaction came too late: others changed the same blocks before it
     not_supported,
     no_space,   // the host file system or the image's limit; free space and go on
     too_large,  // beyond a published limit

@@ -38,6 +38,8 @@ enum class Rule : std::uint8_t {
     late_data_read,               // readers see late data
     supersede_up_to_barrier,      // what somebody else may have seen is not left out of a commit
     journaled_data_replayed,      // replay takes the data that a commit carries
+    first_committer_wins,         // a transaction does not commit over what others changed
+    transaction_is_one_command,   // all that a transaction staged takes effect together
 };
 
 struct RuleName {
@@ -45,7 +47,7 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 27> kRuleNames = {{
+inline constexpr std::array<RuleName, 29> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
@@ -73,6 +75,8 @@ inline constexpr std::array<RuleName, 27> kRuleNames = {{
     {Rule::late_data_read, "late_data_read"},
     {Rule::supersede_up_to_barrier, "supersede_up_to_barrier"},
     {Rule::journaled_data_replayed, "journaled_data_replayed"},
+    {Rule::first_committer_wins, "first_committer_wins"},
+    {Rule::transaction_is_one_command, "transaction_is_one_command"},
 }};
 
 #if defined(COPPICE_BREAKABLE_RULES)

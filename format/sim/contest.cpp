@@ -3,7 +3,6 @@
 // outcomes of some of them in some order.
 #include <algorithm>
 #include <fmt/format.h>
-#include <numeric>
 
 #include "format/sim/report.h"
 #include "format/sim/workload.h"
@@ -17,14 +16,20 @@ struct Contender {
     SectorRange range;
     Stamps stamps;
     bool zeroes = false;
+    bool transaction = false;  // of one write
+    bool conflict = false;     // ... that came too late
 };
 
 // Every result of some of the contenders in some order; `complete` has those of all of them.
 void collect_outcomes(const Stamps& before, const std::vector<Contender>& contenders,
                       std::vector<Stamps>& all, std::vector<Stamps>& complete)
 {
-    std::vector<std::size_t> order(contenders.size());
-    std::iota(order.begin(), order.end(), 0U);
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
+        if (!contenders[i].conflict) {
+            order.push_back(i);
+        }
+    }
     do {
         Stamps state = before;
         for (const std::size_t index : order) {
@@ -38,6 +43,27 @@ void collect_outcomes(const Stamps& before, const std::vector<Contender>& conten
 }
 
 }  // namespace
+
+Status Workload::write_in_transaction(VolumeId volume, std::uint64_t first, const Stamps& stamps)
+{
+    std::vector<std::byte> bytes(stamps.size() * kSectorBytes);
+    write_stamps(stamps, bytes);
+    const iovec buffer{bytes.data(), bytes.size()};
+    COPPICE_ASSIGN(id, store_.begin(volume));
+    Operation operation;
+    operation.kind = Operation::Kind::write;
+    operation.volume = volume;
+    operation.offset_bytes = first * kSectorBytes;
+    operation.length_bytes = bytes.size();
+    operation.buffers = {&buffer, 1};
+    operation.transaction = id;
+    Status done = store_.perform(operation);
+    if (!done) {
+        (void)store_.abort(id);
+        return done;
+    }
+    return store_.commit(id, false);
+}
 
 void Workload::do_contest()
 {
@@ -56,7 +82,8 @@ void Workload::do_contest()
     for (Contender& contender : contenders) {
         contender.range.first = random_.below(range.count);
         contender.range.count = random_.between(1, range.count - contender.range.first);
-        contender.zeroes = random_.chance(25);
+        contender.transaction = plan_.transactions && random_.chance(30);
+        contender.zeroes = !contender.transaction && random_.chance(25);
         contender.stamps = contender.zeroes ? Stamps(contender.range.count, kZeroes)
                                             : fresh_stamps(contender.range.count);
     }
@@ -83,7 +110,9 @@ void Workload::do_contest()
         tasks_.spawn([&, i] {
             const Contender& contender = contenders[i];
             const std::uint64_t first = range.first + contender.range.first;
-            if (contender.zeroes) {
+            if (contender.transaction) {
+                results[i] = write_in_transaction(id, first, contender.stamps);
+            } else if (contender.zeroes) {
                 const Range bytes{first * kSectorBytes, contender.range.count * kSectorBytes};
                 results[i] = store_.deallocate(id, {&bytes, 1});
             } else {
@@ -111,8 +140,12 @@ void Workload::do_contest()
     }
 
     bool failed = false;
-    for (const Status& result : results) {
-        if (!result) {
+    for (std::size_t i = 0; i < results.size(); ++i) {
+        const Status& result = results[i];
+        if (!result && contenders[i].transaction && result.error().code == ErrorCode::conflict) {
+            contenders[i].conflict = true;
+            reached(Case::transaction_conflicts);
+        } else if (!result) {
             excuse(result.error(), volume.changes[index].what);
             failed = true;
         }
@@ -124,6 +157,12 @@ void Workload::do_contest()
     if (!found) {
         excuse(found.error(), "read after a contest");
         return;
+    }
+    if (std::any_of(contenders.begin(), contenders.end(),
+                    [](const Contender& contender) { return contender.conflict; })) {
+        std::vector<Stamps> partly;
+        complete.clear();
+        collect_outcomes(before, contenders, partly, complete);
     }
     const std::vector<Stamps>& possible = failed ? volume.changes[index].outcomes : complete;
     const bool known = std::find(possible.begin(), possible.end(), *found) != possible.end() ||

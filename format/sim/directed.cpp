@@ -63,6 +63,40 @@ public:
         perform(id, std::move(change), [&] { return store_.deallocate(id, bytes); });
     }
 
+    // Stages the patches in a transaction and commits it; `between` is done before the commit.
+    void transact(VolumeId id, const std::vector<Patch>& patches, bool durable,
+                  const std::function<void()>& between = nullptr)
+    {
+        const Result<TransactionId> begun = store_.begin(id);
+        if (!begun) {
+            violation("no transaction can be begun: " + begun.error().text);
+        }
+        for (const Patch& patch : patches) {
+            std::vector<std::byte> bytes(patch.stamps.size() * kSectorBytes);
+            write_stamps(patch.stamps, bytes);
+            const iovec buffer{bytes.data(), bytes.size()};
+            Operation operation;
+            operation.kind = Operation::Kind::write;
+            operation.volume = id;
+            operation.offset_bytes = patch.first * kSectorBytes;
+            operation.length_bytes = bytes.size();
+            operation.buffers = {&buffer, 1};
+            operation.transaction = *begun;
+            require(store_.perform(operation), "a staged write");
+        }
+        if (between) {
+            between();
+            expect_conflict(store_.commit(*begun, durable));
+            return;
+        }
+        Change change;
+        change.what =
+            fmt::format("transaction of {} pieces in volume {}", patches.size(), id.value);
+        change.durable = durable;
+        change.patches = patches;
+        perform(id, std::move(change), [&] { return store_.commit(*begun, durable); });
+    }
+
     void clone(VolumeId to, std::uint64_t first, VolumeId from, const SectorRange& range)
     {
         const Stamps& now = model_.find(from)->now;
@@ -124,6 +158,16 @@ public:
     }
 
 private:
+    static void expect_conflict(const Status& status)
+    {
+        if (status) {
+            violation("a transaction was committed over what others had changed");
+        }
+        if (status.error().code != ErrorCode::conflict) {
+            require(status, "a commit that comes too late");
+        }
+    }
+
     template <typename Call>
     void perform(VolumeId id, Change change, Call call)
     {
@@ -552,6 +596,75 @@ void replay_goes_by_sequence(const StoreKind& kind)
     examine(kind, maker.cut(recording.ended, keep_none), recording, recording.ended);
 }
 
+// A transaction of many small pieces and a large one, cut at every write to the journal, is there
+// as a whole or not at all.
+void transaction_is_whole(const StoreKind& kind)
+{
+    constexpr std::uint64_t kBlocks = 256;
+    constexpr std::uint64_t kVolumeBytes = kBlocks * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 11, kVolumeBytes);
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks& tasks, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   caller.write(kFirst, 0, stamps_from(1, kBlocks * kBlockSectors), true);
+                   Stamp next = 1'000'000;
+                   for (unsigned round = 0; round < 4; ++round) {
+                       std::vector<Patch> patches;
+                       for (std::uint64_t block = round; block < kBlocks / 2; block += 5) {
+                           patches.push_back({block * kBlockSectors + round, stamps_from(next, 3)});
+                           next += 3;
+                       }
+                       patches.push_back({kBlocks / 2 * kBlockSectors, stamps_from(next, 500)});
+                       next += 500;
+                       // Somebody flushes all the time, so that whatever took effect is in the
+                       // journal.
+                       bool committed = false;
+                       bool flushed = false;
+                       tasks.spawn([&] {
+                           while (!committed) {
+                               caller.flush(kFirst);
+                               tasks.yield();
+                           }
+                           flushed = true;
+                       });
+                       caller.transact(kFirst, patches, round % 2 == 0);
+                       committed = true;
+                       while (!flushed) {
+                           tasks.yield();
+                       }
+                   }
+                   caller.flush(kFirst);
+               });
+    CutMaker maker(recording.log);
+    for (const LoggedRequest& request : recording.log.requests) {
+        if (is_ring_write(request)) {
+            examine(kind, maker.cut(request.completed, keep_all), recording, request.completed);
+        }
+    }
+}
+
+// Who changes a block first wins, also where the two change different parts of it.
+void transaction_comes_too_late(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 64 * kBlockBytes;
+    const SparseBytes image = fresh_image(kind, 12, kVolumeBytes);
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+               [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   caller.write(kFirst, 0, stamps_from(1, kBlockSectors), true);
+                   caller.transact(kFirst, {{1, stamps_from(100, 1)}, {80, stamps_from(200, 80)}},
+                                   true, [&] { caller.write(kFirst, 6, stamps_from(300, 1)); });
+                   caller.transact(kFirst, {{1, stamps_from(400, 1)}}, true, [&] {
+                       caller.transact(kFirst, {{3, stamps_from(500, 1)}}, false);
+                   });
+                   caller.flush(kFirst);
+               });
+    CutMaker maker(recording.log);
+    examine(kind, maker.cut(recording.ended, keep_none), recording, recording.ended);
+}
+
 std::vector<Directed> with(std::vector<Directed> more, std::vector<Directed> all)
 {
     all.insert(all.end(), more.begin(), more.end());
@@ -576,6 +689,10 @@ const std::vector<Directed>& directed_scenarios()
             {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
             {"replay-goes-by-sequence", {Rule::replay_in_order}, replay_goes_by_sequence},
             {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
+            {"transaction-is-whole", {Rule::transaction_is_one_command}, transaction_is_whole},
+            {"transaction-comes-too-late",
+             {Rule::first_committer_wins},
+             transaction_comes_too_late},
             {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed},
             {"cut-while-created", {}, cut_while_created},
         });

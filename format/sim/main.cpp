@@ -51,6 +51,7 @@ void run_seed(const Arguments& arguments, std::uint64_t seed)
     options.quick = !arguments.long_runs;
     options.full_hosts = !arguments.toy;
     options.streams = !arguments.toy;
+    options.transactions = !arguments.toy;
     run_scenario(arguments.toy ? toy_store(ToyFault::none) : real_store(), options);
 }
 

@@ -101,6 +101,8 @@ struct Model {
     std::map<std::uint64_t, Volume> volumes;  // by id, the removed ones too
     // Creations that failed in a way that leaves open whether they happened (a failed sync).
     std::vector<Volume> perhaps;
+    // From when to when transactions were open.
+    std::vector<std::pair<Event, Event>> transactions;
 
     Volume* find(VolumeId id);
     // The volumes that are there now (created, not being removed).

@@ -15,6 +15,8 @@ constexpr std::array<unsigned, kActions> kUsualWeights = {
     /*write_zeroes*/ 4,
     /*clone*/ 10,
     /*contest*/ 3,
+    /*transaction*/ 8,
+    /*write_ranges*/ 4,
     /*flush*/ 8,
     /*checkpoint*/ 2,
     /*rest*/ 3,
@@ -64,12 +66,15 @@ Plan draw_plan(Random& random, bool quick)
         random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);
     plan.closes = random.chance(50);
+    if (random.chance(20)) {
+        plan.transaction_timeout_ns = random.between(1'000'000, 50'000'000);
+    }
     if (random.chance(60)) {
         plan.late_write_blocks = random.below(5) * random.below(3);
         plan.journaled_blocks = random.below(4) * random.below(4);
     }
 
-    switch (random.below(14)) {
+    switch (random.below(15)) {
     case 0:
     case 1:
         plan.profile = "never flushed";
@@ -143,6 +148,7 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::write)] = 60;
         plan.weights[at(Action::deallocate)] = 40;
         plan.weights[at(Action::clone)] = static_cast<unsigned>(random.below(30));
+        plan.weights[at(Action::transaction)] = static_cast<unsigned>(random.below(30));
         plan.weights[at(Action::flush)] = static_cast<unsigned>(random.below(3));
         plan.forced_percent = 0;
         plan.closes = false;
@@ -152,6 +158,13 @@ Plan draw_plan(Random& random, bool quick)
         plan.profile = "failing host";
         plan.disk.failing_permille = static_cast<unsigned>(random.between(1, 40));
         plan.closes = false;
+        break;
+    case 12:
+        plan.profile = "transactions";  // on few blocks, so that they meet others' changes
+        plan.volume_bytes = random.between(8, 64) * 4096;
+        plan.weights[at(Action::transaction)] = 80;
+        plan.weights[at(Action::write_ranges)] = 20;
+        plan.fibers = static_cast<unsigned>(random.between(2, 6));
         break;
     default: plan.profile = "mixed"; break;
     }

@@ -19,6 +19,8 @@ enum class Action : std::uint8_t {
     write_zeroes,
     clone,
     contest,
+    transaction,
+    write_ranges,
     flush,
     checkpoint,
     rest,
@@ -54,6 +56,8 @@ struct Plan {
     std::uint64_t journaled_blocks = OpenOptions().journaled_blocks;
     std::uint64_t tail_blocks = 65536;    // small, so that commits are cut and synced for it
     std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
+    std::uint64_t transaction_timeout_ns = OpenOptions().transaction_timeout_ns;
+    bool transactions = true;  // the toy store has none
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin
     bool full_host = false;             // the host has little room beyond what the image takes

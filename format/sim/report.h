@@ -54,6 +54,13 @@ namespace coppice::sim {
     X(clones_onto_their_source)      \
     X(clones_not_aligned)            \
     X(contests)                      \
+    X(transactions_committed)        \
+    X(transactions_aborted)          \
+    X(transactions_left_open)        \
+    X(transactions_timed_out)        \
+    X(transaction_conflicts)         \
+    X(multi_range_writes)            \
+    X(cuts_in_transactions)          \
     X(snapshots)                     \
     X(snapshots_beside_writes)       \
     X(rollbacks)                     \

@@ -238,6 +238,7 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
         options.punch_delay_ns = plan.punch_delay_ns;
         options.punch_blocks = plan.punch_blocks;
         options.tail_blocks = plan.tail_blocks;
+        options.transaction_timeout_ns = plan.transaction_timeout_ns;
         auto opened = kind.open(disk, options);
         if (!opened) {
             if (!excused(opened.error())) {
@@ -496,6 +497,12 @@ void count_cut(const CutSummary& summary, const Recording& recording)
     if (summary.lost_superblock) {
         reached(Case::cuts_that_lost_a_superblock);
     }
+    const auto& transactions = recording.model.transactions;
+    if (std::any_of(transactions.begin(), transactions.end(), [&](const auto& span) {
+            return span.first < summary.event && summary.event < span.second;
+        })) {
+        reached(Case::cuts_in_transactions);
+    }
 }
 
 // Journal blocks were written over: the ring has gone round.
@@ -540,6 +547,11 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
         plan = draw_plan(life.random, life.options.quick);
     }
     plan.full_host = plan.full_host && life.options.full_hosts;
+    if (!life.options.transactions) {
+        plan.transactions = false;
+        plan.weights[static_cast<std::size_t>(Action::transaction)] = 0;
+        plan.weights[static_cast<std::size_t>(Action::write_ranges)] = 0;
+    }
     if (depth > 0) {
         plan.actions = std::min<std::uint64_t>(plan.actions, 60);
     }

@@ -42,7 +42,8 @@ struct ScenarioOptions {
     bool quick = true;
     bool full_hosts = true;  // the toy has no answer to them
     bool streams = true;     // the toy has none
-    bool rings = true;       // runs that go round the ring; the toy has none, and takes long
+    bool transactions = true;
+    bool rings = true;  // runs that go round the ring; the toy has none, and takes long
 };
 
 // Ends the process at the first violation.

@@ -84,6 +84,31 @@ struct Pair {
         require(store.perform(operation), "clone");
     }
 
+    // Commits a transaction of this change and a write of the first sector of block 8. Another
+    // stream then brings the volume's own order into the journal, and nothing more.
+    void transact(Operation change) const
+    {
+        const Result<TransactionId> id = store.begin(kVolume);
+        if (!id) {
+            violation("no transaction can be begun: " + id.error().text);
+        }
+        std::vector<std::byte> bytes(kSectorBytes);
+        write_stamps(Stamps{800}, bytes);
+        const iovec buffer{bytes.data(), bytes.size()};
+        Operation second;
+        second.kind = Operation::Kind::write;
+        second.offset_bytes = 8 * kBlockBytes;
+        second.buffers = {&buffer, 1};
+        for (Operation* staged : {&change, &second}) {
+            staged->volume = kVolume;
+            staged->transaction = *id;
+            require(store.perform(*staged), "staged change");
+        }
+        require(store.commit(*id, false), "commit of a transaction");
+        write(two, 8 * kBlockSectors + 5, {700});
+        flush(two);
+    }
+
     void flush(StreamId stream) const
     {
         Operation operation;
@@ -210,6 +235,50 @@ void clone_of_another_streams_data(const StoreKind& kind)
         0, expected);
 }
 
+// A transaction that writes a part of a block that a stream wrote before.
+void transaction_over_another_stream(const StoreKind& kind)
+{
+    Stamps expected = stamps_from(100, kBlockSectors);
+    expected[3] = 900;
+    const Stamps earlier = stamps_from(50, kBlockSectors);
+    expected.insert(expected.end(), earlier.begin(), earlier.end());
+    tell(
+        kind,
+        [&](const Pair& pair) {
+            pair.write(pair.one, kBlockSectors, earlier);
+            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
+            std::vector<std::byte> bytes(kSectorBytes);
+            write_stamps(Stamps{900}, bytes);
+            const iovec buffer{bytes.data(), bytes.size()};
+            Operation change;
+            change.kind = Operation::Kind::write;
+            change.offset_bytes = 3 * kSectorBytes;
+            change.buffers = {&buffer, 1};
+            pair.transact(change);
+        },
+        0, expected);
+}
+
+// A transaction into which is copied what a stream has pending.
+void transaction_with_another_streams_data(const StoreKind& kind)
+{
+    Stamps expected = stamps_from(100, kBlockSectors);
+    const Stamps copy = expected;
+    expected.insert(expected.end(), copy.begin(), copy.end());
+    tell(
+        kind,
+        [](const Pair& pair) {
+            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
+            const CloneSource source{kVolume, {0, kBlockBytes}};
+            Operation change;
+            change.kind = Operation::Kind::clone;
+            change.offset_bytes = kBlockBytes;
+            change.sources = {&source, 1};
+            pair.transact(change);
+        },
+        0, expected);
+}
+
 // What another volume takes along from behind an ordered flush brings what lies before the flush,
 // of all streams.
 void taken_along_from_behind_an_ordered_flush(const StoreKind& kind)
@@ -294,6 +363,12 @@ std::vector<Directed> stream_stories()
         {"overwritten-by-another-stream", {}, overwritten_by_another_stream},
         {"committed-in-reverse", {Rule::replay_in_order}, committed_in_reverse},
         {"clone-of-another-streams-data", {Rule::joined_domains}, clone_of_another_streams_data},
+        {"transaction-over-another-stream",
+         {Rule::partial_blocks_take_along},
+         transaction_over_another_stream},
+        {"transaction-with-another-streams-data",
+         {Rule::joined_domains},
+         transaction_with_another_streams_data},
         {"taken-along-from-behind-an-ordered-flush",
          {Rule::ordered_flush_cuts_all},
          taken_along_from_behind_an_ordered_flush},

@@ -196,6 +196,10 @@ public:
     }
     Status checkpoint() override { return save(); }
     Status settle() override { return {}; }
+    Result<TransactionId> begin(VolumeId) override { return fail(ErrorCode::not_supported, "toy"); }
+    Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, "toy"); }
+    Status abort(TransactionId) override { return fail(ErrorCode::not_supported, "toy"); }
+    void abort_all() override {}
 
     Result<StreamId> open_stream(VolumeId) override
     {
@@ -218,6 +222,8 @@ public:
         case Kind::write_zeroes:
             return write_zeroes(operation.volume, {operation.offset_bytes, operation.length_bytes});
         case Kind::clone: return clone(operation.volume, operation.offset_bytes, operation.sources);
+        case Kind::write_ranges:
+        case Kind::commit: return fail(ErrorCode::not_supported, "toy");
         }
         return {};
     }

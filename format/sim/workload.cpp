@@ -82,6 +82,8 @@ void Workload::act(Action action)
     case Action::write_zeroes: do_write_zeroes(); break;
     case Action::clone: do_clone(); break;
     case Action::contest: do_contest(); break;
+    case Action::transaction: do_transaction(); break;
+    case Action::write_ranges: do_write_ranges(); break;
     case Action::flush: do_flush(); break;
     case Action::checkpoint: do_checkpoint(); break;
     case Action::rest: do_rest(); break;

@@ -61,9 +61,25 @@ private:
     void do_write_zeroes();
     void do_clone();
     void do_contest();
+    void do_write_ranges();
     void do_flush();
     void do_checkpoint();
     void do_rest();
+
+    // -- transactions
+    struct Staged;
+    void do_transaction();
+    // Begins one, writes and commits.
+    Status write_in_transaction(VolumeId volume, std::uint64_t first, const Stamps& stamps);
+    bool stage_all(Staged& staged);
+    bool stage_one(Staged& staged, const SectorRange& range);
+    Stamps seen_by(const Staged& staged, const SectorRange& range);
+    bool see(Staged& staged);
+    void end_transaction(Staged& staged);
+    void come_first(Staged& staged);
+    bool may_conflict(const Staged& staged) const;
+    bool commit(Staged& staged);
+    bool ended_by(const Staged& staged, const Error& error, const std::string& what);
 
     // -- management
     void do_snapshot();
@@ -86,6 +102,7 @@ private:
     Stamp next_stamp_;
     std::uint64_t left_;
     unsigned running_ = 0;
+    unsigned left_open_ = 0;  // transactions that nobody ends
     Task* waiter_ = nullptr;
     bool stopped_ = false;
 };

@@ -29,6 +29,7 @@ std::string first_failure(ToyFault fault, std::uint64_t seeds)
             scenario.rings = false;
             scenario.full_hosts = false;
             scenario.streams = false;
+            scenario.transactions = false;
             run_scenario(kind, scenario);
         },
         [&](std::uint64_t seed, const SeedResult& result) {

@@ -19,6 +19,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 
 #include "format/tree/node_cache.h"
 
@@ -117,6 +118,14 @@ public:
     std::optional<Missing> seek(const Key& key);
     // Goes to the next item.
     std::optional<Missing> next();
+
+    // Adds the nodes from the root to the item.
+    void note_path(std::set<BlockNo>& nodes) const
+    {
+        for (unsigned i = 0; i < depth_; ++i) {
+            nodes.insert(path_[i].node->block());
+        }
+    }
 
     bool valid() const { return depth_ > 0; }  // false: behind the last item, or no items
     const std::byte* item() const

@@ -188,6 +188,23 @@ bool Domains::has_pending_over(const Domain& domain, Lba begin, Lba end)
         });
 }
 
+std::vector<DomainId> Domains::pending_over(VolumeId volume, Lba begin, Lba end) const
+{
+    std::vector<DomainId> result = of_volume(volume);
+    std::erase_if(result,
+                  [&](DomainId id) { return !has_pending_over(domains_.at(id), begin, end); });
+    return result;
+}
+
+void Domains::join_pending(DomainId with, DomainId other, Sequence up_to)
+{
+    const Domain* domain = find(other);
+    if (domain != nullptr && !domain->pending.empty() &&
+        domain->pending.front().sequence() <= up_to) {
+        join(with, other);
+    }
+}
+
 void Domains::join_over(DomainId with, VolumeId volume, Lba begin, Lba end)
 {
     for (const DomainId id : of_volume(volume)) {

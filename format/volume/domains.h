@@ -72,6 +72,10 @@ public:
     void join_volume(VolumeId volume);
     // Has another domain of the volume something pending?
     bool others_pending(DomainId id) const;
+    // Those that have something pending for these blocks.
+    std::vector<DomainId> pending_over(VolumeId volume, Lba begin, Lba end) const;
+    // With another, if that has something pending from up to there.
+    void join_pending(DomainId with, DomainId other, Sequence up_to);
     // With the domains that have something pending for these blocks.
     void join_over(DomainId with, VolumeId volume, Lba begin, Lba end);
     // `chosen` and those joined with any of them.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <set>
 
 #include "format/base/check.h"
 
@@ -102,16 +103,35 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
             nodes += runs.size() / Map::kItemsPerNewLeaf + 1;
         }
     }
-    for (const Touched& touched : touched_by(command)) {
+    bool loaded = false;
+    std::uint64_t apart = 0;  // nodes if each range has paths of its own
+    std::uint64_t leaves_between = 0;
+    std::set<BlockNo> on_paths;
+    const std::vector<Touched> all = touched_by(command);
+    for (const Touched& touched : all) {
         COPPICE_ASSIGN(version, version_of(touched.volume));
         std::uint64_t leaves = 0;
         auto missing = state_.map.prepare(version->map, touched.lba, touched.length, leaves);
         if (missing) {
+            // The others too before all is looked at again: there may be thousands.
             COPPICE_TRY(load_range(touched.volume, touched.lba, touched.length, *missing));
-            return false;
+            loaded = true;
         }
-        nodes += Map::nodes_for(leaves, touched.operations);
+        if (loaded) {
+            continue;
+        }
+        apart += Map::nodes_for(leaves, touched.operations);
+        leaves_between += leaves > 2 ? leaves - 2 : 0;
+        if (all.size() > 1) {
+            state_.map.note_paths(version->map, touched.lba, touched.length, on_paths);
+        }
     }
+    if (loaded) {
+        return false;
+    }
+    const std::uint64_t shared =
+        Map::shared_nodes_for(on_paths.size(), leaves_between, command.size());
+    nodes += all.size() > 1 ? std::min(apart, shared) : apart;
     if (state_.space.nodes_at_hand() < nodes + reserve) {
         COPPICE_TRY(state_.space.ensure_nodes(nodes, reserve));
         return false;

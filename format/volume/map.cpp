@@ -79,6 +79,16 @@ std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t 
     return missing;
 }
 
+void Map::note_paths(const NodeRef& root, Lba lba, std::uint64_t length,
+                     std::set<BlockNo>& nodes) const
+{
+    for (const Lba end : {Lba(lba.value > 0 ? lba.value - 1 : 0), lba, lba + length}) {
+        Cursor cursor(tree_.cache(), tree_.shape(), root);
+        CHECK(!cursor.seek(Key(end.value)));
+        cursor.note_path(nodes);
+    }
+}
+
 std::vector<MapRun> Map::overlapping(const NodeRef& root, Lba lba, std::uint64_t length) const
 {
     std::vector<MapRun> items;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <vector>
 
 #include "format/tree/tree.h"
@@ -50,6 +51,20 @@ public:
     {
         return 2 * leaves + 4 * kMaxNodesPerChange + operations * 3 / kItemsPerNewLeaf;
     }
+
+    // The same bound for many ranges of one command, which share most of their paths. Of so many
+    // nodes on all the paths each is copied and split, and a neighbour copied that it is joined
+    // with; so are leaves between the two ends of a range. Further splits by what is inserted, in
+    // leaves and above, and a new root.
+    static std::uint64_t shared_nodes_for(std::uint64_t on_paths, std::uint64_t leaves_between,
+                                          std::uint64_t operations)
+    {
+        return 3 * on_paths + 2 * leaves_between + 2 * divide_up(operations * 3, kItemsPerNewLeaf) +
+               4 * kMaxNodesPerChange;
+    }
+    // Adds the nodes on the paths to both ends of a range; all of it is in memory.
+    void note_paths(const NodeRef& root, Lba lba, std::uint64_t length,
+                    std::set<BlockNo>& nodes) const;
 
     // Takes everything out of [lba, lba + length); `removed` sees each part that goes.
     void cut(NodeRef& root, Lba lba, std::uint64_t length, const Change& change,

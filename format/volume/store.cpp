@@ -10,6 +10,7 @@
 #include "format/base/rules.h"
 #include "format/volume/background.h"
 #include "format/volume/recovery.h"
+#include "format/volume/transactions.h"
 #include "format/volume/writer.h"
 
 namespace coppice {
@@ -103,14 +104,15 @@ public:
           reader_(*state_),
           effects_(*state_),
           writer_(*state_, reader_, effects_, committer_, checkpoint_),
+          transactions_(*state_, reader_, writer_),
           background_(*state_, committer_, checkpoint_),
           managing_(state_->tasks)
     {
     }
 
     Status close() override;
-    void abandon() override { pause(); }
-    void tick() override { background_.tick(); }
+    void abandon() override;
+    void tick() override;
     void pause() override { background_.pause(); }
     void resume() override { background_.resume(); }
     bool read_only() const override
@@ -144,9 +146,13 @@ public:
     Result<BlockStatus> block_status(VolumeId volume, Range range) override;
     Result<StreamId> open_stream(VolumeId volume) override;
     Status close_stream(VolumeId volume, StreamId stream) override;
-    Status perform(const Operation& operation) override;
+    Result<TransactionId> begin(VolumeId volume) override { return transactions_.begin(volume); }
+    Status commit(TransactionId transaction, bool durable) override;
+    Status abort(TransactionId transaction) override { return transactions_.abort(transaction); }
+    void abort_all() override { transactions_.abort_all("all were aborted"); }
     Status checkpoint() override;
     Status settle() override;
+    Status perform(const Operation& operation) override;
     void submit(const Operation& operation, Completion completion) override;
 
 private:
@@ -164,14 +170,28 @@ private:
     Reader reader_;
     Effects effects_;
     Writer writer_;
+    Transactions transactions_;
     Background background_;
     TaskMutex managing_;
 };
 
 // ---- Life ---------------------------------------------------------------------------------
 
+void StoreImpl::tick()
+{
+    transactions_.tick();
+    background_.tick();
+}
+
+void StoreImpl::abandon()
+{
+    transactions_.abort_all("the image was abandoned");
+    pause();
+}
+
 Status StoreImpl::close()
 {
+    transactions_.abort_all("the image was closed");
     pause();
     if (state_->options.read_only) {
         return {};
@@ -623,6 +643,13 @@ Status StoreImpl::settle()
     return {};
 }
 
+Status StoreImpl::commit(TransactionId transaction, bool durable)
+{
+    COPPICE_TRY(state_->check_writable());
+    COPPICE_ASSIGN(volume, transactions_.commit(transaction));
+    return finish({}, {volume, StreamId()}, durable);
+}
+
 // Carries out a change; what follows it is `finish`.
 Status StoreImpl::change(DomainId domain, const Operation& operation)
 {
@@ -641,20 +668,39 @@ Status StoreImpl::change(DomainId domain, const Operation& operation)
     case Operation::Kind::clone:
         ++statistics.clones;
         return writer_.clone(domain, operation.offset_bytes, operation.sources);
+    case Operation::Kind::write_ranges:
+        ++statistics.writes;
+        statistics.written_bytes += total_bytes(operation.buffers);
+        return transactions_.write_ranges(domain.volume, operation.ranges, operation.buffers);
     case Operation::Kind::read:
-    case Operation::Kind::flush: break;
+    case Operation::Kind::flush:
+    case Operation::Kind::commit: break;
     }
     return fail(ErrorCode::invalid_argument, "unknown operation");
 }
 
 Status StoreImpl::perform(const Operation& operation)
 {
+    using Kind = Operation::Kind;
+    const bool in_transaction =
+        operation.kind == Kind::commit || operation.transaction != TransactionId();
+    if ((in_transaction || operation.kind == Kind::write_ranges) &&
+        operation.stream != StreamId()) {
+        return fail(ErrorCode::invalid_argument,
+                    fmt::format("transactions and writes of several ranges belong to the volume's "
+                                "own order, not to stream {}",
+                                operation.stream.value));
+    }
+    if (in_transaction) {
+        return operation.kind == Kind::commit ? commit(operation.transaction, operation.fua)
+                                              : transactions_.perform(operation);
+    }
     const DomainId domain{operation.volume, operation.stream};
     COPPICE_TRY(state_->domains.check_open(domain));
-    if (operation.kind == Operation::Kind::read) {
+    if (operation.kind == Kind::read) {
         return read(operation.volume, operation.offset_bytes, operation.buffers);
     }
-    if (operation.kind == Operation::Kind::flush) {
+    if (operation.kind == Kind::flush) {
         return flush_domain(domain);
     }
     COPPICE_TRY(state_->check_writable());

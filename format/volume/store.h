@@ -73,6 +73,8 @@ struct OpenOptions {
     std::uint64_t journaled_blocks = 16;
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
     bool replay_runs = true;  // false: replay goes one operation after the other, for tests
+    // A transaction that was not used for so long is aborted by `tick`; 0: never.
+    std::uint64_t transaction_timeout_ns = 60'000'000'000;
 };
 
 // ---- What there is ------------------------------------------------------------------------
@@ -147,6 +149,8 @@ struct Statistics {
     std::uint64_t late_blocks = 0;            // data that reached their place later
     std::uint64_t checkpoints = 0, nodes_written = 0, nodes_read = 0;
     std::uint64_t punched_bytes = 0;  // given back to the host
+    std::uint64_t transactions = 0;   // committed
+    std::uint64_t transaction_conflicts = 0;
 };
 
 // ---- Operations ---------------------------------------------------------------------------
@@ -175,20 +179,64 @@ struct CloneSource {
     Range range;
 };
 
+// ---- Transactions -------------------------------------------------------------------------
+//
+// A transaction gathers changes of one volume: writes, deallocations, zero writes and clones that
+// name it are *staged*. Nothing of them takes effect, and only reads that name the transaction see
+// them, over the volume as it is then. `commit` makes all of them take effect as one command: to
+// readers, and after a crash, it is in as a whole or not at all.
+//
+// First committer wins: once something else (a write, deallocation or clone, another commit, a
+// rollback, a shrink, a removal of the volume) took effect on a 4 KiB block of which the
+// transaction has staged a change, its commit answers `conflict`, changes nothing, and the
+// transaction is gone. Where a part of a block is changed the rest of it is staged as it was then.
+//
+// A clone into a transaction copies bytes at once, which count as staged; its sources are read as
+// they are at that time, those in the transaction's own volume with what the transaction has staged
+// over them.
+//
+// A commit belongs to the volume's own order. It brings along what streams did before to the blocks
+// of which the transaction changes a part, and to those that it cloned.
+//
+// A call with an error other than `conflict` and `not_found` has changed nothing, and the
+// transaction can go on: `too_large` and `busy` beyond the limits below, `no_space` on a full host.
+// Calls with the number of a transaction that has ended get `not_found`, and a text that says how
+// it ended if that is not long ago; while it is being committed `busy`. Calls of one transaction
+// that are under way together happen one after the other, in any order.
+
+inline constexpr std::size_t kMaxTransactions = 64;  // open in an image; beyond: busy
+// Data that one transaction has staged, or one write_ranges writes, in whole blocks of 4 KiB;
+// beyond: too_large. As is what falls into more pieces than 7/8 of the longest commit of the
+// journal holds, at 64 bytes each and 4 for each further block: some 7,100 in the smallest journal.
+inline constexpr std::uint64_t kMaxTransactionBytes = 32ULL << 20;
+inline constexpr std::uint64_t kMaxStagedBytes = 256ULL << 20;  // of all together; beyond: busy
+
 // One asynchronous operation. Buffers and ranges stay in place until the completion is called.
 // `stream`: the order it belongs to, 0 the volume's own. A flush of stream 0 covers the whole
-// volume, one of another stream only that, and FUA likewise.
+// volume, one of another stream only that, and FUA likewise. Transactions and write_ranges belong
+// to the volume's own order: they have no stream.
 struct Operation {
-    enum class Kind : std::uint8_t { read, write, flush, deallocate, write_zeroes, clone };
+    enum class Kind : std::uint8_t {
+        read,
+        write,
+        flush,
+        deallocate,
+        write_zeroes,
+        clone,
+        write_ranges,  // several writes that take effect as one command
+        commit,        // of the transaction
+    };
     Kind kind = Kind::read;
-    VolumeId volume;
+    VolumeId volume{};
     StreamId stream{};
-    std::uint64_t offset_bytes = 0;          // read, write, write_zeroes, clone (destination)
-    std::uint64_t length_bytes = 0;          // read, write, write_zeroes
-    std::span<const iovec> buffers{};        // read, write
-    std::span<const Range> ranges{};         // deallocate: all of them, or none
+    std::uint64_t offset_bytes = 0;    // read, write, write_zeroes, clone (destination)
+    std::uint64_t length_bytes = 0;    // read, write, write_zeroes
+    std::span<const iovec> buffers{};  // read, write, write_ranges: one range behind the other
+    // deallocate: all of them, or none; write_ranges: where they overlap, the later one counts
+    std::span<const Range> ranges{};
     std::span<const CloneSource> sources{};  // clone: one behind the other to offset_bytes
-    bool fua = false;                        // durable before the completion
+    bool fua = false;                        // durable before the completion; staged: no meaning
+    TransactionId transaction{};             // 0: takes effect by itself; never a flush
 };
 // Streams that may be open at a time, of all volumes of an image together.
 inline constexpr std::size_t kMaxStreams = 64;
@@ -269,6 +317,18 @@ public:
     // ordered before all that follows, as the volume's flush mode says.
     virtual Status flush(VolumeId volume) = 0;
     virtual Result<BlockStatus> block_status(VolumeId volume, Range range) = 0;
+
+    // -- transactions, see above
+    // `busy`: too many are open; `read_only`: the volume cannot be written. Never waits.
+    virtual Result<TransactionId> begin(VolumeId volume) = 0;
+    // Returns when it took effect; with `durable` when it is durable, as FUA of its volume means
+    // it. Any error but those that the durability meets: nothing took effect.
+    virtual Status commit(TransactionId transaction, bool durable) = 0;
+    // Discards all that is staged; `busy` while it is being committed. Never waits.
+    virtual Status abort(TransactionId transaction) = 0;
+    // All transactions, as for a reset of the controller; those that are being committed come to
+    // their end. `close` and `abandon` do this too. Never waits.
+    virtual void abort_all() = 0;
 
     // Makes one state of all trees durable; recovery then has nothing to replay.
     virtual Status checkpoint() = 0;

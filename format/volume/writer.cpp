@@ -7,48 +7,14 @@
 #include "format/base/check.h"
 #include "format/base/checksum.h"
 #include "format/base/rules.h"
+#include "format/volume/ranges.h"
 
 namespace coppice {
 
 namespace {
 
-constexpr std::uint64_t kLongestRecord = 0xFFFFFFFFULL;  // blocks
-
 // Dirty nodes in memory at which a writer waits for a checkpoint: 128 MiB of them.
 constexpr std::uint64_t kMostDirtyNodes = 32768;
-
-std::uint64_t round_down(std::uint64_t bytes) { return bytes & ~(kBlockBytes - 1); }
-std::uint64_t round_up(std::uint64_t bytes) { return round_down(bytes + kBlockBytes - 1); }
-Lba lba_of(std::uint64_t bytes) { return Lba(bytes >> kBlockShift); }
-
-JournalOperation make_operation(layout::OperationType type, DomainId domain, Lba lba,
-                                std::uint64_t length)
-{
-    JournalOperation operation;
-    operation.record.type = static_cast<std::uint8_t>(type);
-    operation.record.volume = static_cast<std::uint32_t>(domain.volume.value);
-    operation.record.stream = static_cast<std::uint16_t>(domain.stream.value);
-    operation.record.lba = lba.value;
-    operation.record.length = static_cast<std::uint32_t>(length);
-    return operation;
-}
-
-// Holds the blocks of a volume while they are changed.
-class RangeLock {
-public:
-    RangeLock(State& state, VolumeId volume, std::uint64_t begin, std::uint64_t end, bool exclusive)
-        : state_(state),
-          handle_(state.locks.lock({volume, lba_of(begin), lba_of(round_up(end)), exclusive}))
-    {
-    }
-    RangeLock(const RangeLock&) = delete;
-    RangeLock& operator=(const RangeLock&) = delete;
-    ~RangeLock() { state_.locks.unlock(handle_); }
-
-private:
-    State& state_;
-    BlockLocks::Handle handle_;
-};
 
 // Sources that continue each other become one.
 std::vector<CloneSource> merged(std::span<const CloneSource> sources)
@@ -152,6 +118,8 @@ Status Writer::with_space(Body body)
     return body();
 }
 
+Status Writer::attempt(const std::function<Status()>& body) { return with_space(body); }
+
 Status Writer::check_range(VolumeId volume, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                            bool for_writing) const
 {
@@ -208,10 +176,9 @@ Status Writer::write_now(std::span<const Extent> extents, BlockBuffer& buffer, s
 }
 
 Status Writer::stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer>& buffer,
-                     Staged& staged, Command& command)
+                     bool late, Staged& staged, Command& command)
 {
     const std::uint64_t count = buffer->blocks();
-    const bool late = count <= state_.options.late_write_blocks;
     const std::uint64_t most = state_.domains.several() ? kBulkBytesShared : kBulkBytesAlone;
     std::optional<BulkGate::Turn> turn;
     if (!late) {
@@ -269,8 +236,29 @@ Status Writer::check_sources(const Command& command) const
     return {};
 }
 
-// The operations take effect together.
-Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_bytes)
+// Whoever has a change of the same blocks prepared comes too late.
+void Writer::mark(const Command& command)
+{
+    for (const JournalOperation& operation : command) {
+        const auto& record = operation.record;
+        marks_.note(operation.volume(), Lba(record.lba), Lba(record.lba + record.length));
+    }
+}
+
+// ... as does who has one where a volume was rolled back, removed or cut off.
+void Writer::mark_managed(const JournalOperation& operation, std::uint64_t old_size)
+{
+    const VolumeId volume = operation.volume();
+    const Volume* found = state_.catalog.volume(volume);
+    if (operation.type() == layout::OperationType::rollback || found == nullptr) {
+        marks_.note(volume, Lba(0), Lba(~std::uint64_t{0}));
+    } else if (found->size_bytes() < old_size) {
+        marks_.note(volume, lba_of(found->size_bytes()), Lba(~std::uint64_t{0}));
+    }
+}
+
+Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_bytes,
+                           const Condition& condition)
 {
     const VolumeId volume = domain.volume;
     if (command.empty()) {
@@ -289,6 +277,7 @@ Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_
     CacheUse use(state_.cache);
     bool ready = false;
     while (!ready) {
+        COPPICE_TRY(condition ? condition() : Status());
         COPPICE_TRY(check_range(volume, 0, end_bytes, true));
         COPPICE_TRY(check_sources(command));
         COPPICE_ASSIGN(prepared,
@@ -296,6 +285,7 @@ Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_
         ready = prepared;
     }
     // Nothing suspends from here on.
+    COPPICE_TRY(condition ? condition() : Status());
     COPPICE_TRY(state_.check_writable());
     COPPICE_TRY(check_range(volume, 0, end_bytes, true));
     COPPICE_TRY(check_sources(command));
@@ -305,6 +295,7 @@ Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_
     }
     const Status applied = effects_.apply(command);
     CHECK(applied.has_value());
+    mark(command);
     take_along(domain, command);
     state_.domains.enqueue(command);
     return {};
@@ -371,7 +362,7 @@ Status Writer::write_once(DomainId domain, std::uint64_t offset_bytes, std::span
     gather(from, buffer->span().subspan(offset_bytes - begin_block, length));
     Staged staged(state_);
     Command command;
-    COPPICE_TRY(stage(domain, lba_of(begin_block), buffer, staged, command));
+    COPPICE_TRY(stage(domain, lba_of(begin_block), buffer, may_be_late(count), staged, command));
     COPPICE_TRY(take_effect(domain, command, end));
     staged.keep();
     if (head) {
@@ -435,7 +426,7 @@ Status Writer::clear_parts(DomainId domain, Lba lba, unsigned parts, Staged& sta
             std::fill(bytes.begin(), bytes.end(), std::byte{0});
         }
     }
-    return stage(domain, lba, buffer, staged, command);
+    return stage(domain, lba, buffer, may_be_late(1), staged, command);
 }
 
 Status Writer::clear_once(DomainId domain, std::span<const Range> ranges,
@@ -674,7 +665,10 @@ Status Writer::manage_once(const JournalOperation& operation, const std::vector<
     }
     COPPICE_TRY(state_.check_writable());
     command.front().record.sequence = state_.sequence.value + 1;
+    const Volume* before = state_.catalog.volume(volume);
+    const std::uint64_t old_size = before == nullptr ? 0 : before->size_bytes();
     COPPICE_TRY(effects_.apply(command));
+    mark_managed(operation, old_size);
     const DomainId own{volume, StreamId()};
     for (const VolumeId other : involved) {
         state_.domains.join(own, {other, StreamId()});

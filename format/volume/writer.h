@@ -2,10 +2,13 @@
 // command: its data go to new blocks first, then all of its operations take effect together.
 #pragma once
 
+#include <functional>
+
 #include "format/volume/buffer.h"
 #include "format/volume/checkpoint.h"
 #include "format/volume/committer.h"
 #include "format/volume/effects.h"
+#include "format/volume/marks.h"
 #include "format/volume/reader.h"
 
 namespace coppice {
@@ -36,8 +39,11 @@ public:
     // A management operation: takes effect and is durable with everything before it.
     Status manage(const JournalOperation& operation, const std::vector<VolumeId>& involved);
 
-private:
+    // ---- For who gathers a command of his own (Staging)
+
     using Command = std::vector<JournalOperation>;
+    // Asked when nothing suspends any more before the command takes effect.
+    using Condition = std::function<Status()>;
 
     // New blocks for data, given back unless they take effect.
     class Staged {
@@ -63,20 +69,35 @@ private:
         std::vector<Late> late_;
     };
 
-    template <typename Body>
-    Status with_space(Body body);
+    // Runs `body`, a second time behind a checkpoint when there is no space. It holds neither pins
+    // nor locks before and behind it, and has changed nothing when it fails. (task)
+    Status attempt(const std::function<Status()>& body);
     Status check_range(VolumeId volume, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                        bool for_writing) const;
-    // Finds new places for whole blocks, writes them there or leaves that for later, and appends
-    // the operations that map them.
-    Status stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer>& buffer,
+    // Are so few blocks answered from memory, and written later?
+    bool may_be_late(std::uint64_t blocks) const
+    {
+        return blocks <= state_.options.late_write_blocks;
+    }
+    // Finds new places for whole blocks, writes them there or, if `late`, leaves that for later,
+    // and appends the operations that map them. (task)
+    Status stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer>& buffer, bool late,
                  Staged& staged, Command& command);
+    // The operations take effect together. `end_bytes`: the volume must still be that long. (task)
+    Status take_effect(DomainId domain, Command& command, std::uint64_t end_bytes,
+                       const Condition& condition = nullptr);
+    // What takes effect is noted here.
+    Marks& marks() { return marks_; }
+
+private:
+    template <typename Body>
+    Status with_space(Body body);
     Status write_now(std::span<const Extent> extents, BlockBuffer& buffer, std::uint64_t most);
-    // `end_bytes`: the volume must still be that long.
-    Status take_effect(DomainId domain, Command& command, std::uint64_t end_bytes);
     Status check_sources(const Command& command) const;
     void take_along(DomainId domain, const Command& command);
     void take_along_partial(DomainId domain, Lba block);
+    void mark(const Command& command);
+    void mark_managed(const JournalOperation& operation, std::uint64_t old_size);
 
     Status write_once(DomainId domain, std::uint64_t offset_bytes, std::span<const iovec> from);
     Status clear_once(DomainId domain, std::span<const Range> ranges, layout::OperationType type);
@@ -96,6 +117,7 @@ private:
     Effects& effects_;
     Committer& committer_;
     Checkpoint& checkpoint_;
+    Marks marks_;
 };
 
 }  // namespace coppice
