@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sstream>
 
+#include "format/layout/layout.h"
 #include "guest-tests/programs/pattern.h"
 #include "guest-tests/programs/plans.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr std::size_t kReadBytes = 1 << 20;
 constexpr std::size_t kSectorBytes = 512;
+constexpr std::size_t kNumberBytes = 24;  // where the number of a block's batch ends in it
 
 // True if the memory is what the job wrote for that place and number; as guest::make_block, without
 // a second buffer.
@@ -37,6 +39,22 @@ bool is_block(const std::byte* memory, std::size_t bytes, std::uint64_t place, s
 bool is_zero(const std::byte* memory, std::size_t bytes)
 {
     return memory[0] == std::byte{0} && std::memcmp(memory, memory + 1, bytes - 1) == 0;
+}
+
+// The stream of a commit's blocks, if the bytes are such blocks; else nothing.
+std::vector<std::byte> journal_bodies(std::span<const std::byte> bytes)
+{
+    std::vector<std::byte> result;
+    for (std::size_t at = 0; at + kBlockBytes <= bytes.size(); at += kBlockBytes) {
+        layout::JournalBlockHeader header;
+        std::memcpy(static_cast<void*>(&header), bytes.data() + at, sizeof(header));
+        if (header.magic != layout::kJournalMagic) {
+            return {};
+        }
+        const auto body = bytes.subspan(at + sizeof(header), kBlockBytes - sizeof(header));
+        result.insert(result.end(), body.begin(), body.end());
+    }
+    return result;
 }
 
 }  // namespace
@@ -82,9 +100,19 @@ std::uint64_t Stream::blocks() const
 
 void Stream::watch(std::size_t index, const LogEntry& entry)
 {
+    // Data that the journal carries stand in its blocks behind headers and records.
+    std::vector<std::byte> carried = journal_bodies(entry.data);
+    if (!carried.empty()) {
+        // A commit goes on in another write where the ring ends.
+        carried.insert(carried.begin(), journal_end_.begin(), journal_end_.end());
+        journal_end_.assign(carried.end() - static_cast<std::ptrdiff_t>(kNumberBytes),
+                            carried.end());
+    }
+    const std::span<const std::byte> bytes = carried.empty() ? entry.data : carried;
+    const std::size_t step = carried.empty() ? kSectorBytes : sizeof(std::uint32_t);
     std::uint64_t newest = seen(index);
-    for (std::size_t at = 0; at + kSectorBytes <= entry.data.size(); at += kSectorBytes) {
-        const std::byte* memory = entry.data.data() + at;
+    for (std::size_t at = 0; at + kNumberBytes <= bytes.size(); at += step) {
+        const std::byte* memory = bytes.data() + at;
         if (guest::get_u64(memory) != guest::pattern_magic) {
             continue;
         }

@@ -70,6 +70,7 @@ private:
 
     StreamOptions options_;
     std::map<std::size_t, std::uint64_t> seen_;      // entry → newest number from there on
+    std::vector<std::byte> journal_end_;             // last bytes of the journal write before
     std::map<std::uint64_t, std::uint64_t> places_;  // block of the file → byte of the volume
 };
 

@@ -5,10 +5,10 @@
 suite=cuts
 . "$(dirname "$0")/../lib.sh"
 subsets=12   # all, nothing, and 10 random ones
-batches=300 cuts=1000 atomic_cuts=250 writes=250
+batches=500 cuts=1000 atomic_cuts=250 writes=1000
 case $COPPICE_LEVEL in
-    quick) batches=60 cuts=60 atomic_cuts=40 writes=64 ;;
-    long) batches=1500 cuts=10000 atomic_cuts=4000 writes=4000 ;;
+    quick) batches=100 cuts=60 atomic_cuts=40 writes=250 ;;
+    long) batches=5000 cuts=10000 atomic_cuts=4000 writes=16000 ;;
 esac
 seed=${COPPICE_SEED:-$RANDOM}
 echo "# seed $seed (COPPICE_SEED chooses it)"
