@@ -111,4 +111,16 @@ private:
     bool locked_ = false;
 };
 
+// Holds a mutex for as long as it lives. (task)
+class LockGuard {
+public:
+    explicit LockGuard(TaskMutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+    LockGuard(const LockGuard&) = delete;
+    LockGuard& operator=(const LockGuard&) = delete;
+    ~LockGuard() { mutex_.unlock(); }
+
+private:
+    TaskMutex& mutex_;
+};
+
 }  // namespace coppice

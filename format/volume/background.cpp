@@ -24,11 +24,12 @@ void Background::pause()
     }
 }
 
-// A failure of background work is remembered in the state and told to whoever writes next.
-void Background::start(Job& job)
+// False: it runs already, or nothing is started now. A failure of background work is remembered in
+// the state and told to whoever writes next.
+bool Background::start(Job& job)
 {
     if (job.running || paused_ || state_.failure || state_.options.read_only) {
-        return;
+        return false;
     }
     job.running = true;
     state_.tasks.spawn([this, &job] {
@@ -36,11 +37,12 @@ void Background::start(Job& job)
         job.running = false;
         idle_.wake_all();
     });
+    return true;
 }
 
 void Background::after_change()
 {
-    if (checkpoint_due()) {
+    if (much_to_write()) {
         start(checkpointing_);
     }
     if (state_.late.blocks() >= kLateBlocks) {
@@ -48,17 +50,26 @@ void Background::after_change()
     }
 }
 
-bool Background::checkpoint_due() const
+void Background::after_removal()
 {
-    // What was dropped becomes free by a checkpoint, also when nothing else happens any more.
-    const bool quiet = state_.tasks.now_ns() - dropped_ns_ >= state_.options.punch_delay_ns;
-    if (quiet && dropped_blocks_ >= state_.options.punch_blocks &&
-        state_.space.pending_drop_blocks() == dropped_blocks_) {
-        return true;
+    if (checkpoint_.removable()) {
+        start(checkpointing_);
     }
+}
+
+bool Background::much_to_write() const
+{
     return state_.ring.used_blocks() * 2 > state_.ring.blocks() ||
            state_.cache.dirty_count() > kDirtyNodes ||
-           state_.space.pending_drops() > kPendingFreeBlocks || checkpoint_.removable();
+           state_.space.pending_drops() > kPendingFreeBlocks;
+}
+
+// What was dropped becomes free by a checkpoint, also when nothing else happens any more.
+bool Background::drops_at_rest(std::uint64_t now) const
+{
+    return now - dropped_ns_ >= state_.options.punch_delay_ns &&
+           dropped_blocks_ >= state_.options.punch_blocks &&
+           state_.space.pending_drop_blocks() == dropped_blocks_;
 }
 
 Status Background::checkpoint()
@@ -81,18 +92,19 @@ void Background::tick()
 {
     const std::uint64_t now = state_.tasks.now_ns();
     const bool pending = !ordered_flushes_.empty() || state_.domains.any_pending();
-    const bool due = pending && now - last_commit_ns_ >= state_.options.commit_interval_ns;
-    if (due || !pending) {
+    if (!pending ||
+        (now - last_commit_ns_ >= state_.options.commit_interval_ns && start(committing_))) {
         last_commit_ns_ = now;
-    }
-    if (due) {
-        start(committing_);
     }
     if (state_.space.pending_drop_blocks() != dropped_blocks_) {
         dropped_blocks_ = state_.space.pending_drop_blocks();
         dropped_ns_ = now;
     }
     after_change();
+    after_removal();
+    if (drops_at_rest(now)) {
+        start(checkpointing_);
+    }
     if (punch_due(now)) {
         start(punching_);
     }

@@ -22,6 +22,8 @@ public:
     void tick();
     // After a change: starts what is due by amount. Never waits.
     void after_change();
+    // After a volume went, or was rolled back. Never waits.
+    void after_removal();
 
     // Nothing is started any more; returns when all is still. (task)
     void pause();
@@ -40,9 +42,10 @@ private:
         bool running = false;
     };
 
-    bool checkpoint_due() const;
+    bool much_to_write() const;
+    bool drops_at_rest(std::uint64_t now) const;
     bool punch_due(std::uint64_t now) const;
-    void start(Job& job);
+    bool start(Job& job);
     Status commit();
     Status checkpoint();
     Status punch();

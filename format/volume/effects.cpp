@@ -369,6 +369,7 @@ Status Effects::apply_snapshot(const JournalOperation& operation)
     }
     Version& frozen = freeze_head(*volume, operation.sequence());
     frozen.volume = id;
+    record.created_sequence = operation.sequence().value;
     state_.catalog.volumes[id] = {id, frozen.id, record};
     state_.catalog.next_volume = std::max(state_.catalog.next_volume, id.value + 1);
     return {};

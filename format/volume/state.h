@@ -171,15 +171,4 @@ private:
     std::uint64_t pin_;
 };
 
-class LockGuard {
-public:
-    explicit LockGuard(TaskMutex& mutex) : mutex_(mutex) { mutex_.lock(); }
-    LockGuard(const LockGuard&) = delete;
-    LockGuard& operator=(const LockGuard&) = delete;
-    ~LockGuard() { mutex_.unlock(); }
-
-private:
-    TaskMutex& mutex_;
-};
-
 }  // namespace coppice
