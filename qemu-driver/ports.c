@@ -72,7 +72,7 @@ static int coroutine_fn GRAPH_RDLOCK transfer(CoppicePorts* ports, struct coppic
 }
 
 /* The store allocates what holds nothing of value, but may do so twice; so only what the file lacks
- * is zeroed. Best effort: a file that cannot do it quickly stays as it is. */
+ * is zeroed. -ENOTSUP where the file cannot do it quickly or does not say what it lacks. */
 static int coroutine_fn GRAPH_RDLOCK allocate(CoppicePorts* ports, struct coppice_io* io)
 {
     BlockDriverState* file = ports->bs ? ports->bs->file->bs : blk_bs(ports->blk);
@@ -80,7 +80,7 @@ static int coroutine_fn GRAPH_RDLOCK allocate(CoppicePorts* ports, struct coppic
     while (offset < end) {
         int64_t length = 0;
         int result = COPPICE_BLOCK_STATUS(file, NULL, offset, end - offset, &length, NULL, NULL);
-        if (result < 0) return 0;
+        if (result < 0) return -ENOTSUP;
         if (length == 0) length = end - offset; /* behind the end of the file */
         if (!(result & BDRV_BLOCK_DATA)) {
             /* NO_FALLBACK: or it would write zeroes, which takes long and gains nothing. */
@@ -88,7 +88,7 @@ static int coroutine_fn GRAPH_RDLOCK allocate(CoppicePorts* ports, struct coppic
                 ports->blk
                     ? blk_co_pwrite_zeroes(ports->blk, offset, length, BDRV_REQ_NO_FALLBACK)
                     : bdrv_co_pwrite_zeroes(ports->bs->file, offset, length, BDRV_REQ_NO_FALLBACK);
-            if (result < 0) return result == -ENOTSUP ? 0 : result;
+            if (result < 0) return result;
         }
         offset += length;
     }

@@ -26,6 +26,8 @@ Error error_of(const IoRequest& request)
     ErrorCode code = ErrorCode::io;
     if (request.result == -ENOSPC || request.result == -EDQUOT || request.result == -EFBIG) {
         code = ErrorCode::no_space;
+    } else if (request.result == -EOPNOTSUPP || request.result == -ENOSYS) {
+        code = ErrorCode::not_supported;
     } else if (request.kind == IoRequest::Kind::sync) {
         code = ErrorCode::sync_failed;
     } else if (request.result == -EROFS || request.result == -EBADF) {

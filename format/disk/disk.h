@@ -26,7 +26,8 @@ struct IoRequest {
     enum class Kind : std::uint8_t {
         read,      // what lies beyond the end of the file reads as zeroes
         write,     // beyond the end: the file grows
-        allocate,  // make the range physically present; what it holds stays
+        allocate,  // make the range physically present; what it holds stays. -EOPNOTSUPP: this host
+                   // does not say that a later write will find room
         discard,   // give the range back to the host; it reads as zeroes afterwards, or as before
         sync,      // see above
         truncate,  // set the length of the file to offset_bytes

@@ -250,8 +250,8 @@ int FileDisk::perform(const IoRequest& request)
     if (result == 0) {
         return 0;
     }
-    // Both are services that a file system may not have; the image is right without them.
-    const bool optional = request.kind == Kind::allocate || request.kind == Kind::discard;
+    // A service that a file system may not have; the image is right without it.
+    const bool optional = request.kind == Kind::discard;
     return optional && (errno == EOPNOTSUPP || errno == ENOSYS) ? 0 : -errno;
 }
 

@@ -1,6 +1,7 @@
 #include "format/space/space.h"
 
 #include <algorithm>
+#include <array>
 #include <fmt/format.h>
 
 #include "format/base/check.h"
@@ -106,11 +107,7 @@ void Space::count_node_space(const Group& group, bool add)
 
 Status Space::load_group(std::uint64_t index)
 {
-    loading_.lock();
-    struct Unlock {
-        TaskMutex& mutex;
-        ~Unlock() { mutex.unlock(); }
-    } unlock{loading_};
+    LockGuard loading(loading_);
     if (groups_[index] != nullptr) {
         return {};
     }
@@ -200,11 +197,7 @@ Status Space::load_extent(const Extent& extent)
 Status Space::grow(bool metadata)
 {
     const std::uint64_t index = groups_.size();
-    loading_.lock();
-    struct Unlock {
-        TaskMutex& mutex;
-        ~Unlock() { mutex.unlock(); }
-    } unlock{loading_};
+    LockGuard loading(loading_);
     if (groups_.size() != index) {
         return {};
     }
@@ -293,8 +286,10 @@ Result<std::vector<Extent>> Space::take_data(std::uint64_t blocks, std::vector<E
     while (data_free_ < blocks) {
         Status grown;
         if (next_unread_ < groups_.size()) {
-            const std::uint64_t index = next_unread_++;
+            // Not counted before it is there: who comes meanwhile waits for it, rather than grow.
+            const std::uint64_t index = next_unread_;
             grown = groups_[index] == nullptr ? load_group(index) : Status();
+            next_unread_ = std::max(next_unread_, index + 1);
         } else {
             grown = grow(false);
         }
@@ -361,17 +356,17 @@ Status Space::back_more(std::uint64_t blocks)
 Status Space::ensure_backed(std::uint64_t blocks)
 {
     while (backed_blocks_ < blocks) {
-        backing_.lock();
-        struct Unlock {
-            TaskMutex& mutex;
-            ~Unlock() { mutex.unlock(); }
-        } unlock{backing_};
+        LockGuard backing(backing_);
         if (backed_blocks_ >= blocks) {
             return {};
         }
+        if (!backable_) {
+            return fail(ErrorCode::not_supported, "the host does not keep room for later writes");
+        }
         const std::uint64_t step = std::max(blocks, std::min(kBackedStep, data_free_));
         Status done = back_more(step);
-        if (!done && backed_blocks_ < blocks && step > blocks) {
+        backable_ = done || done.error().code != ErrorCode::not_supported;
+        if (!done && backable_ && backed_blocks_ < blocks && step > blocks) {
             done = back_more(blocks);
         }
         if (backed_blocks_ < blocks) {
@@ -439,26 +434,36 @@ Status Space::take_named(const Extent& extent)
 
 // ---- Nodes --------------------------------------------------------------------------------
 
+// Of space that never held anything. A checkpoint that found no room for a node would stop all
+// writing; so a host that does not keep room gets zeroes.
+Status Space::make_present(std::uint64_t offset_bytes, std::uint64_t length_bytes)
+{
+    alignas(kBlockBytes) static std::array<std::byte, kAllocationStep * kBlockBytes> zeroes{};
+    IoRequest request{.kind = IoRequest::Kind::allocate,
+                      .offset_bytes = offset_bytes,
+                      .length_bytes = length_bytes};
+    Status present = disk_.run({&request, 1});
+    if (present || present.error().code != ErrorCode::not_supported) {
+        return present;
+    }
+    CHECK(length_bytes <= zeroes.size());
+    return disk_.write(offset_bytes, std::span(zeroes).first(length_bytes));
+}
+
 // Makes a further step of a metadata group physically present, unless somebody does so meanwhile:
 // the caller looks again.
 Status Space::extend_allocation(std::uint64_t index)
 {
     Group& group = *groups_[index];
     const std::uint64_t begin = group.allocated_blocks;
-    loading_.lock();
-    struct Unlock {
-        TaskMutex& mutex;
-        ~Unlock() { mutex.unlock(); }
-    } unlock{loading_};
+    LockGuard loading(loading_);
     if (group.allocated_blocks != begin) {
         return {};
     }
     const std::uint64_t end = std::min(begin + kAllocationStep, kGroupBlocks);
-    IoRequest request{.kind = IoRequest::Kind::allocate,
-                      .offset_bytes = (index * kGroupBlocks + begin) * kBlockBytes,
-                      .length_bytes = (end - begin) * kBlockBytes};
     if (!read_only_) {
-        COPPICE_TRY(disk_.run({&request, 1}));
+        COPPICE_TRY(make_present((index * kGroupBlocks + begin) * kBlockBytes,
+                                 (end - begin) * kBlockBytes));
     }
     count_node_space(group, false);
     group.allocated_blocks = end;

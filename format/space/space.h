@@ -40,7 +40,8 @@ public:
     // ---- Data (task: may read groups or grow the file)
     Result<std::vector<Extent>> take_data(std::uint64_t blocks);
     // The same of blocks that are physically there: a later write of them finds room. Meant for few
-    // at a time; they are made present in larger steps.
+    // at a time; they are made present in larger steps. Error not_supported: the host cannot say
+    // so.
     Result<std::vector<Extent>> take_backed(std::uint64_t blocks);
     // What was taken and is not needed. `present`: the host surely has the blocks.
     void return_data(const Extent& extent, bool present);
@@ -119,6 +120,7 @@ private:
     std::vector<layout::FreeItem> items_of(std::uint64_t index);
     void forget_stale(Group& group, std::uint64_t bit, std::uint64_t count);
     void count_node_space(const Group& group, bool add);
+    Status make_present(std::uint64_t offset_bytes, std::uint64_t length_bytes);
     Status extend_allocation(std::uint64_t index);
 
     Disk& disk_;
@@ -139,6 +141,7 @@ private:
     std::uint64_t node_cursor_ = 0;
     std::deque<Extent> backed_;  // taken and physically there, for those who come next
     std::uint64_t backed_blocks_ = 0;
+    bool backable_ = true;  // until the host said that it cannot
     std::uint64_t unreleased_ = 0;
     std::uint64_t stale_ = 0;
     std::uint64_t punch_cursor_ = ~std::uint64_t{0};  // group

@@ -241,3 +241,32 @@ TEST_CASE("clones on a full host are counted by a checkpoint before they are too
     });
     bench.expect_clean();
 }
+
+TEST_CASE("a host that keeps no room for later writes is asked for it by writing")
+{
+    SlowDiskStore bench;
+    bench.fault = [](const IoRequest& request) {
+        return request.kind == IoRequest::Kind::allocate ? EOPNOTSUPP : 0;
+    };
+    bench.run([&] {
+        bench.create(kMiB);
+        bench.write(kVolume, 0, kMiB / 2, 1);
+        fill_host(bench);
+        // A small write is not answered from memory here: it could find no room afterwards, with
+        // its answer given.
+        const Status refused = bench.try_write(kVolume, kMiB / 2, kMiB / 2, 2);
+        const Status small = bench.try_write(kVolume, kMiB / 2, kBlockBytes, 2);
+        REQUIRE_FALSE(refused.has_value());
+        CHECK(refused.error().code == ErrorCode::no_space);
+        REQUIRE_FALSE(small.has_value());
+        CHECK(small.error().code == ErrorCode::no_space);
+        CHECK_FALSE(bench.store->read_only());
+        bench.disk.set_limit_bytes(UINT64_MAX);
+        bench.write(kVolume, kMiB / 2, kBlockBytes, 3);
+        REQUIRE(bench.store->flush(kVolume));
+        CHECK(bench.holds(kVolume, 0, kMiB / 2, 1));
+        CHECK(bench.holds(kVolume, kMiB / 2, kBlockBytes, 3));
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}

@@ -187,7 +187,15 @@ Status Writer::stage(DomainId domain, Lba lba, const std::shared_ptr<BlockBuffer
     while (state_.punching && state_.space.data_at_hand() < count) {
         state_.punch_waiters.wait();  // rather than grow the file
     }
-    COPPICE_ASSIGN(extents, late ? staged.take_late(buffer) : staged.take(count));
+    auto found = late ? staged.take_late(buffer) : staged.take(count);
+    if (late && !found && found.error().code == ErrorCode::not_supported) {
+        late = false;  // then its room is found by writing
+        found = staged.take(count);
+    }
+    if (!found) {
+        return pass_on(found);
+    }
+    const std::vector<Extent>& extents = *found;
     std::uint64_t done = 0;
     for (const Extent& extent : extents) {
         JournalOperation operation =
