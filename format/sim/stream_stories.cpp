@@ -18,6 +18,8 @@ Plan story_plan()
     Plan plan;
     plan.closes = false;
     plan.tick_ns = 3'600'000'000'000;
+    plan.commit_interval_ns = 1;  // of those that a story asks for
+    plan.punch_delay_ns = plan.tick_ns;
     plan.disk.slow_percent = 0;
     return plan;
 }
@@ -191,6 +193,24 @@ void partial_clear_over_another_stream(const StoreKind& kind)
         0, expected);
 }
 
+// The same when the deallocation is in the journal already, with no sync behind it.
+void partial_clear_over_an_unsynced_commit(const StoreKind& kind)
+{
+    tell(
+        kind,
+        [](const Pair& pair) {
+            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
+            pair.flush(pair.one);
+            pair.deallocate(pair.one, 0, kBlockSectors);
+            pair.store.tick();
+            pair.store.pause();  // returns when the commit is written
+            pair.store.resume();
+            pair.deallocate(pair.two, 3, 1);
+            pair.flush(pair.two);
+        },
+        0, Stamps(kBlockSectors, kZeroes));
+}
+
 // One stream overwrites what another has pending: a sync of the first alone keeps what it wrote.
 void overwritten_by_another_stream(const StoreKind& kind)
 {
@@ -360,6 +380,7 @@ std::vector<Directed> stream_stories()
         {"partial-clear-over-another-stream",
          {Rule::partial_blocks_take_along},
          partial_clear_over_another_stream},
+        {"partial-clear-over-an-unsynced-commit", {}, partial_clear_over_an_unsynced_commit},
         {"overwritten-by-another-stream", {}, overwritten_by_another_stream},
         {"committed-in-reverse", {Rule::replay_in_order}, committed_in_reverse},
         {"clone-of-another-streams-data", {Rule::joined_domains}, clone_of_another_streams_data},
