@@ -148,7 +148,7 @@ Result<VolumeInfo> Volumes::find(const std::string& name, std::optional<VolumeId
 // ---- Management ---------------------------------------------------------------------------
 
 Status Volumes::check_free_name(const std::string& name, std::optional<VolumeId> of,
-                                  VolumeId except)
+                                VolumeId except)
 {
     if (const std::string problem = check_name(name); !problem.empty()) {
         return fail(ErrorCode::invalid_argument, problem);
@@ -205,8 +205,7 @@ Result<VolumeId> Volumes::snapshot(VolumeId volume, const NewSnapshot& snapshot)
     return id;
 }
 
-Result<VolumeId> Volumes::clone_volume(VolumeId snapshot, const std::string& name,
-                                         bool guest_made)
+Result<VolumeId> Volumes::clone_volume(VolumeId snapshot, const std::string& name, bool guest_made)
 {
     LockGuard managing(managing_);
     COPPICE_TRY(state_.check_writable());
