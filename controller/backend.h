@@ -40,6 +40,7 @@ struct Abilities {
     bool atomic_writes = false;  // writes of any accepted size are atomic, also after a crash
     bool shares_copies = false;  // Copy costs nothing; else it moves bytes
     bool snapshots = false;      // snapshots, clones, namespace management
+    bool order = false;          // streams, transactions, Write Ranges
 };
 
 class Backend {
@@ -68,6 +69,14 @@ public:
     // One state of everything durable, nothing to replay, removals done.
     virtual Status checkpoint() = 0;
     virtual Status set_flush_mode(VolumeId volume, FlushMode mode) = 0;
+
+    // Streams and transactions; never blocks. Only called with abilities().order.
+    virtual Result<StreamId> open_stream(VolumeId volume) = 0;
+    virtual Status close_stream(VolumeId volume, StreamId stream) = 0;
+    virtual Result<TransactionId> begin(VolumeId volume) = 0;
+    virtual Status abort(VolumeId volume, TransactionId transaction) = 0;
+    // Closes all streams and aborts all transactions.
+    virtual void release_order() = 0;
 };
 
 }  // namespace coppice::nvme

@@ -252,5 +252,9 @@ Result<VolumeId> BlockBackend::clone(VolumeId, const std::string&) { return not_
 Status BlockBackend::rollback(VolumeId, VolumeId) { return not_here(); }
 Status BlockBackend::checkpoint() { return not_here(); }
 Status BlockBackend::set_flush_mode(VolumeId, FlushMode) { return not_here(); }
+Result<StreamId> BlockBackend::open_stream(VolumeId) { return not_here(); }
+Status BlockBackend::close_stream(VolumeId, StreamId) { return not_here(); }
+Result<TransactionId> BlockBackend::begin(VolumeId) { return not_here(); }
+Status BlockBackend::abort(VolumeId, TransactionId) { return not_here(); }
 
 }  // namespace coppice::nvme

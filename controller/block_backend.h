@@ -61,7 +61,7 @@ public:
     Capacity capacity() override;
     void submit(const Operation& operation, Completion completion) override;
 
-    // Never called: abilities().snapshots is false. They say so, too.
+    // Never called: abilities() has neither snapshots nor order. They say so, too.
     void spawn(std::function<void()> body) override;
     Result<VolumeId> create(const NewVolume& volume) override;
     Status remove(VolumeId id) override;
@@ -70,6 +70,11 @@ public:
     Status rollback(VolumeId volume, VolumeId snapshot) override;
     Status checkpoint() override;
     Status set_flush_mode(VolumeId volume, FlushMode mode) override;
+    Result<StreamId> open_stream(VolumeId volume) override;
+    Status close_stream(VolumeId volume, StreamId stream) override;
+    Result<TransactionId> begin(VolumeId volume) override;
+    Status abort(VolumeId volume, TransactionId transaction) override;
+    void release_order() override {}
 
 private:
     class Steps;

@@ -248,6 +248,7 @@ void Controller::finish_disable()
     for (auto& queue : completion_queues_) {
         queue.reset();
     }
+    release_order();
     features_.reset();
     events_.clear();
     namespaces_.clear_changed();
@@ -396,8 +397,11 @@ void Controller::rescan()
 void Controller::use(Backend& backend)
 {
     CHECK(stopped_ && in_flight_ == 0);
-    backend_ = &backend;
+    backend_ = &backend;  // the old one's store may be gone
     namespaces_.use(backend);
+    if (order_stale_) {
+        release_order();
+    }
     rescan();
 }
 

@@ -8,8 +8,9 @@
 // bounded steps by `poll`; whoever makes work for it asks the host to call it soon.
 //
 // The parts: controller.cpp registers and life; dispatch.cpp queues and completions; io.cpp the NVM
-// commands; admin.cpp queues, features, events; inform.cpp Identify and logs; manage.cpp namespaces
-// and snapshots. Left out: SGLs, shadow doorbells, fused operations, metadata, Format, Sanitize.
+// commands; order.cpp streams and transactions; admin.cpp queues, features, events; inform.cpp
+// Identify and logs; manage.cpp namespaces and snapshots. Left out: SGLs, shadow doorbells, fused
+// operations, metadata, Format, Sanitize.
 //
 // NVM Express Base Specification 2.0; NVM Command Set Specification 1.0; PCIe Transport 1.0.
 #pragma once
@@ -156,6 +157,18 @@ private:
     Checked<void> add_copy_source(Request& request, const CopyRange& range, unsigned format,
                                   const Namespace& destination);
 
+    // order.cpp
+    void run(Request& request, const StreamOpenCommand& command);
+    void run(Request& request, const StreamCloseCommand& command);
+    void run(Request& request, const TransactionBeginCommand& command);
+    void run(Request& request, const TransactionCommitCommand& command);
+    void run(Request& request, const TransactionAbortCommand& command);
+    void run(Request& request, const WriteRangesCommand& command);
+    Checked<std::uint64_t> read_write_ranges(Request& request, const WriteRangesCommand& command,
+                                             const Namespace& entry);
+    static void skip_bytes(std::vector<iovec>& buffers, std::uint64_t bytes);
+    void release_order();
+
     // admin.cpp
     void execute_admin(Request& request);
     void run(Request& request, const DeleteSqCommand& command);
@@ -241,6 +254,7 @@ private:
     bool unposted_ = false;  // completions wait for the next poll
     bool idle_told_ = true;  // Host::idle was called since something was last under way
     bool pin_ = false;
+    bool order_stale_ = false;  // streams and transactions from before a reset are still open
     std::uint64_t started_ns_ = 0;
     std::int64_t clock_offset_ms_ = 0;  // Timestamp, set by the host: against the wall clock
     bool clock_set_ = false;

@@ -242,6 +242,7 @@ void Controller::retire(Request& request)
     request.held.clear();
     request.ranges.clear();
     request.sources.clear();
+    request.buffers.clear();
     request.operation = {};
     request.parts = 0;
     request.part_status = StatusCode::success;

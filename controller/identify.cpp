@@ -103,6 +103,21 @@ std::string default_subnqn(const Uuid& image, const std::string& serial)
     return text;
 }
 
+VendorLimits vendor_limits()
+{
+    VendorLimits limits;
+    static constexpr char kSignature[] = "COPPICE";
+    std::copy(std::begin(kSignature), std::end(kSignature), limits.signature.begin());
+    limits.version = 1;
+    limits.streams = static_cast<std::uint16_t>(kMaxStreams);
+    limits.transactions = static_cast<std::uint16_t>(kMaxTransactions);
+    limits.write_ranges = static_cast<std::uint16_t>(kWriteRanges);
+    limits.transaction_bytes = kMaxTransactionBytes;
+    limits.staged_bytes = kMaxStagedBytes;
+    limits.transaction_timeout_ms = static_cast<std::uint32_t>(kTransactionTimeoutNs / 1'000'000);
+    return limits;
+}
+
 IdentifyController identify_controller(const Identity& identity, const Abilities& abilities,
                                        const Capacity& capacity, std::uint32_t highest_nsid,
                                        bool management)
@@ -126,8 +141,9 @@ IdentifyController identify_controller(const Identity& identity, const Abilities
     data.frmw = kFrmwOneReadOnlySlot;
     data.lpa = kLpaEffectsLog | kLpaExtendedData | kLpaSupportedPages;
     data.elpe_z = kErrorEntries - 1;
-    data.avscc = 1;  // vendor commands follow the common format
-    data.icsvscc = 1;
+    // Vendor commands have formats of their own, not the one of figure 88 (NDT in CDW10).
+    data.avscc = 0;
+    data.icsvscc = 0;
     data.wctemp = static_cast<std::uint16_t>(Features::kWarningKelvin);
     data.cctemp = static_cast<std::uint16_t>(Features::kCriticalKelvin);
     data.tnvmcap = wide(capacity.total_bytes);
@@ -146,6 +162,9 @@ IdentifyController identify_controller(const Identity& identity, const Abilities
     data.ocfs = kOcfsFormat0 | kOcfsFormat2;
     std::memcpy(data.subnqn.data(), identity.subnqn.data(),
                 std::min(kMaxNqnBytes, identity.subnqn.size()));
+    if (abilities.order) {
+        data.vendor = vendor_limits();
+    }
     data.power_states[0].max_power_centiwatt = 2500;
     data.power_states[0].entry_latency_us = 16;
     data.power_states[0].exit_latency_us = 4;

@@ -37,7 +37,7 @@ FirmwareLog firmware_log()
     return log;
 }
 
-EffectsLog effects_log(bool management)
+EffectsLog effects_log(bool management, bool order)
 {
     EffectsLog log;
     const auto admin = [&](AdminOpcode opcode, std::uint32_t effects) {
@@ -72,6 +72,20 @@ EffectsLog effects_log(bool management)
     for (const IoOpcode opcode :
          {IoOpcode::flush, IoOpcode::read, IoOpcode::compare, IoOpcode::verify}) {
         io(opcode, 0);
+    }
+    if (order) {
+        for (const IoOpcode opcode : {IoOpcode::write, IoOpcode::write_zeroes,
+                                      IoOpcode::dataset_management, IoOpcode::copy}) {
+            io(tagged(opcode), kEffectContent);
+        }
+        for (const IoOpcode opcode : {IoOpcode::write_ranges, IoOpcode::transaction_commit}) {
+            io(opcode, kEffectContent);
+        }
+        for (const IoOpcode opcode :
+             {tagged(IoOpcode::flush), tagged(IoOpcode::read), IoOpcode::stream_open,
+              IoOpcode::stream_close, IoOpcode::transaction_begin, IoOpcode::transaction_abort}) {
+            io(opcode, 0);
+        }
     }
     return log;
 }
@@ -264,7 +278,8 @@ Checked<std::vector<std::byte>> Controller::log_page(std::uint8_t page, std::uin
     }
     case LogPage::command_effects:
         return bytes_of(
-            effects_log(config_.manage != GuestManage::off && backend_->abilities().snapshots));
+            effects_log(config_.manage != GuestManage::off && backend_->abilities().snapshots,
+                        backend_->abilities().order));
     case LogPage::feature_effects: return bytes_of(feature_effects_log());
     case LogPage::management_effects: return bytes_of(ManagementEffectsLog{});
     }

@@ -34,16 +34,45 @@ constexpr bool overlap(const Range& a, const Range& b)
            b.offset_bytes < a.offset_bytes + a.length_bytes;
 }
 
+StatusCode io_status(const Operation& operation, ErrorCode code)
+{
+    // The namespace was found already, so what is missing is what the tag names.
+    const bool tagged = operation.stream != StreamId() || operation.transaction != TransactionId();
+    if (tagged && code == ErrorCode::not_found) {
+        return StatusCode::order_unknown;
+    }
+    return status_of(code, purpose_of(operation.kind));
+}
+
+// What the host's error policy is asked about: it can mend the host, not the guest's commands.
+bool is_hosts(ErrorCode code)
+{
+    switch (code) {
+    case ErrorCode::invalid_argument:
+    case ErrorCode::not_supported:
+    case ErrorCode::out_of_range:
+    case ErrorCode::not_found:
+    case ErrorCode::exists:
+    case ErrorCode::busy:
+    case ErrorCode::in_use:
+    case ErrorCode::conflict:
+    case ErrorCode::too_large: return false;
+    default: return true;
+    }
+}
+
 }  // namespace
 
 void Controller::execute_io(Request& request)
 {
-    const Checked<IoCommand> command = parse_io(request.entry);
-    if (!command) {
-        complete(request, command.error());
+    const Checked<TaggedIo> tagged = parse_io(request.entry, backend_->abilities().order);
+    if (!tagged) {
+        complete(request, tagged.error());
         return;
     }
-    std::visit([&](const auto& typed) { run(request, typed); }, *command);
+    request.operation.stream = StreamId(tagged->tag.stream);
+    request.operation.transaction = TransactionId(tagged->tag.transaction);
+    std::visit([&](const auto& typed) { run(request, typed); }, tagged->command);
 }
 
 // ---- Namespaces of a command --------------------------------------------------------------
@@ -134,8 +163,8 @@ void Controller::part_done(Request& request, Status status)
     CHECK(request.parts > 0);
     if (!status) {
         const Error& error = status.error();
-        request.part_status = status_of(error.code, purpose_of(request.operation.kind));
-        request.part_errno = error_errno(error.code);
+        request.part_status = io_status(request.operation, error.code);
+        request.part_errno = is_hosts(error.code) ? error_errno(error.code) : 0;
         if (is_corruption(error.code)) {
             host_.report(error.text);  // the guest only learns that a block cannot be read
         }
@@ -150,7 +179,7 @@ void Controller::io_done(Request& request)
     const bool failed = request.part_status != StatusCode::success;
     host_.io_ends(request.io_class, request.cookie, failed);
     StatusCode status = request.part_status;
-    if (failed && state_ != State::disabling) {
+    if (failed && request.part_errno != 0 && state_ != State::disabling) {
         switch (host_.on_error(request.io_class, request.part_errno)) {
         case ErrorAction::report: break;
         case ErrorAction::ignore: status = StatusCode::success; break;
@@ -237,7 +266,8 @@ void Controller::run(Request& request, const WriteCommand& command)
 void Controller::run(Request& request, const FlushCommand&)
 {
     request.operation.kind = Operation::Kind::flush;
-    if (request.entry.nsid != kNsidAll) {
+    // A stream is one namespace's.
+    if (request.entry.nsid != kNsidAll || request.operation.stream != StreamId()) {
         const auto entry = namespace_of(request.entry.nsid);
         if (!entry) {
             complete(request, entry.error());

@@ -46,6 +46,7 @@ static_assert(std::uint64_t{kCopyBlocks} * 512 >= std::uint64_t{1} << 30);
 inline constexpr std::uint64_t kBounceCopyBytes = 64U << 20;
 
 inline constexpr std::uint32_t kDsmRanges = 256;
+inline constexpr std::uint32_t kWriteRanges = 256;
 // WZSL in powers of two of a page: 256 MiB is more than NLB can say.
 inline constexpr unsigned kWriteZeroesExponent = 16;
 

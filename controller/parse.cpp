@@ -1,5 +1,7 @@
 #include "controller/parse.h"
 
+#include <optional>
+
 namespace coppice::nvme {
 
 namespace {
@@ -128,15 +130,10 @@ Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
     }
 }
 
-}  // namespace
-
-Checked<IoCommand> parse_io(const SubmissionEntry& entry)
+Checked<IoCommand> parse_standard_io(const SubmissionEntry& entry, std::uint8_t opcode)
 {
-    if (auto status = check_flags(entry); !status) {
-        return refuse(status.error());
-    }
     const IoDword12 fields{entry.cdw12};
-    switch (static_cast<IoOpcode>(entry.opcode)) {
+    switch (static_cast<IoOpcode>(opcode)) {
     case IoOpcode::flush: return FlushCommand{};
     case IoOpcode::read: return ReadCommand{range_of(entry)};
     case IoOpcode::write:
@@ -154,6 +151,81 @@ Checked<IoCommand> parse_io(const SubmissionEntry& entry)
     default:  // the opcode is a byte of the guest's, not a state of ours
         return refuse(StatusCode::invalid_opcode);
     }
+}
+
+// The vendor commands that are no standard ones with a tag.
+std::optional<IoCommand> vendor_command(const SubmissionEntry& entry)
+{
+    const bool fua = IoDword12{entry.cdw12}.force_unit_access();
+    switch (static_cast<IoOpcode>(entry.opcode)) {
+    case IoOpcode::stream_open: return StreamOpenCommand{};
+    case IoOpcode::stream_close: return StreamCloseCommand{};
+    case IoOpcode::transaction_begin: return TransactionBeginCommand{};
+    case IoOpcode::transaction_commit: return TransactionCommitCommand{fua};
+    case IoOpcode::transaction_abort: return TransactionAbortCommand{};
+    case IoOpcode::write_ranges: return WriteRangesCommand{write_ranges_z(entry.cdw10) + 1, fua};
+    default: return std::nullopt;
+    }
+}
+
+// Which tags a command may, or must, have.
+bool fits(const IoCommand& command, const Tag& tag)
+{
+    if (std::holds_alternative<StreamCloseCommand>(command)) {
+        return tag.stream != 0 && tag.transaction == 0;
+    }
+    if (std::holds_alternative<TransactionCommitCommand>(command) ||
+        std::holds_alternative<TransactionAbortCommand>(command)) {
+        return tag.stream == 0 && tag.transaction != 0;
+    }
+    if (std::holds_alternative<StreamOpenCommand>(command) ||
+        std::holds_alternative<TransactionBeginCommand>(command) ||
+        std::holds_alternative<WriteRangesCommand>(command)) {
+        return tag.stream == 0 && tag.transaction == 0;
+    }
+    // A transaction becomes durable by its commit, so there is nothing in it to flush.
+    return tag.transaction == 0 ||
+           (tag.stream == 0 && !std::holds_alternative<FlushCommand>(command));
+}
+
+Checked<TaggedIo> parse_vendor_io(const SubmissionEntry& entry)
+{
+    std::optional<IoCommand> command = vendor_command(entry);
+    if (!command) {
+        const auto opcode = static_cast<std::uint8_t>(entry.opcode - kTaggedOpcode);
+        Checked<IoCommand> standard = parse_standard_io(entry, opcode);
+        if (!standard) {
+            return refuse(standard.error());
+        }
+        // They read into the controller's memory, and change nothing: a tag would say nothing.
+        if (std::holds_alternative<CompareCommand>(*standard) ||
+            std::holds_alternative<VerifyCommand>(*standard)) {
+            return refuse(StatusCode::invalid_opcode);
+        }
+        command = *standard;
+    }
+    const Tag tag{static_cast<std::uint16_t>(tag_stream(entry.cdw15)), entry.cdw14};
+    if (tag_reserved(entry.cdw15) != 0 || !fits(*command, tag)) {
+        return refuse(StatusCode::invalid_field);
+    }
+    return TaggedIo{*command, tag};
+}
+
+}  // namespace
+
+Checked<TaggedIo> parse_io(const SubmissionEntry& entry, bool vendor)
+{
+    if (auto status = check_flags(entry); !status) {
+        return refuse(status.error());
+    }
+    if (vendor && entry.opcode >= kTaggedOpcode) {
+        return parse_vendor_io(entry);
+    }
+    Checked<IoCommand> command = parse_standard_io(entry, entry.opcode);
+    if (!command) {
+        return refuse(command.error());
+    }
+    return TaggedIo{*command, {}};
 }
 
 Checked<AdminCommand> parse_admin(const SubmissionEntry& entry, bool management)

@@ -51,10 +51,36 @@ struct CopyCommand {
     unsigned format = 0;
     bool fua = false;
 };
-using IoCommand = std::variant<FlushCommand, ReadCommand, WriteCommand, CompareCommand,
-                               VerifyCommand, WriteZeroesCommand, DatasetCommand, CopyCommand>;
+struct StreamOpenCommand {};
+struct StreamCloseCommand {};  // the stream is in the tag, as the transaction of those below
+struct TransactionBeginCommand {};
+struct TransactionCommitCommand {
+    bool fua = false;
+};
+struct TransactionAbortCommand {};
+struct WriteRangesCommand {
+    std::uint32_t ranges = 0;
+    bool fua = false;
+};
+using IoCommand =
+    std::variant<FlushCommand, ReadCommand, WriteCommand, CompareCommand, VerifyCommand,
+                 WriteZeroesCommand, DatasetCommand, CopyCommand, StreamOpenCommand,
+                 StreamCloseCommand, TransactionBeginCommand, TransactionCommitCommand,
+                 TransactionAbortCommand, WriteRangesCommand>;
 
-Checked<IoCommand> parse_io(const SubmissionEntry& entry);
+// What a command is a part of: a stream or a transaction of its namespace, never both. 0: neither.
+struct Tag {
+    std::uint16_t stream = 0;
+    std::uint32_t transaction = 0;
+};
+
+struct TaggedIo {
+    IoCommand command;
+    Tag tag;
+};
+
+// `vendor`: there are streams and transactions; else those opcodes do not exist.
+Checked<TaggedIo> parse_io(const SubmissionEntry& entry, bool vendor);
 
 // ---- Admin commands -----------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ struct Request {
     Operation operation;
     std::vector<Range> ranges;
     std::vector<CloneSource> sources;
+    std::vector<iovec> buffers;      // of Write Ranges: the data behind the list
     std::vector<Namespace*> held;    // namespaces that must stay while it runs
     std::uint64_t wanted_bytes = 0;  // of a buffer, while it waits for memory
     IoClass io_class = IoClass::read;

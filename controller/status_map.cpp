@@ -32,8 +32,7 @@ StatusCode status_of(ErrorCode code, Purpose purpose)
     case ErrorCode::busy:
     case ErrorCode::in_use:
         return manage ? StatusCode::object_busy : StatusCode::command_interrupted;
-    // As a Compare and Write whose blocks changed: it must be done anew from its reads on.
-    case ErrorCode::conflict: return manage ? StatusCode::object_busy : StatusCode::compare_failure;
+    case ErrorCode::conflict: return StatusCode::transaction_conflict;
     case ErrorCode::no_space:
         return manage ? StatusCode::namespace_insufficient_capacity : StatusCode::capacity_exceeded;
     case ErrorCode::too_large:

@@ -81,4 +81,28 @@ Status StoreBackend::set_flush_mode(VolumeId volume, FlushMode mode)
     return store_.set_flush_mode(volume, mode);
 }
 
+Result<StreamId> StoreBackend::open_stream(VolumeId volume) { return store_.open_stream(volume); }
+
+Status StoreBackend::close_stream(VolumeId volume, StreamId stream)
+{
+    return store_.close_stream(volume, stream);
+}
+
+Result<TransactionId> StoreBackend::begin(VolumeId volume) { return store_.begin(volume); }
+
+Status StoreBackend::abort(VolumeId volume, TransactionId transaction)
+{
+    COPPICE_ASSIGN(own, store_.volume_of(transaction));
+    if (own != volume) {
+        return fail(ErrorCode::not_found, "the transaction is another namespace's");
+    }
+    return store_.abort(transaction);
+}
+
+void StoreBackend::release_order()
+{
+    store_.abort_all();
+    store_.close_streams();
+}
+
 }  // namespace coppice::nvme

@@ -7,12 +7,12 @@
 
 namespace coppice::nvme {
 
-class StoreBackend final : public Backend {
+class StoreBackend : public Backend {
 public:
     // Both outlive the backend.
     StoreBackend(Store& store, Tasks& tasks) : store_(store), tasks_(tasks) {}
 
-    Abilities abilities() const override { return {true, true, true}; }
+    Abilities abilities() const override { return {true, true, true, true}; }
     std::vector<NamespaceInfo> namespaces() override;
     Capacity capacity() override;
     void submit(const Operation& operation, Completion completion) override;
@@ -24,6 +24,11 @@ public:
     Status rollback(VolumeId volume, VolumeId snapshot) override;
     Status checkpoint() override;
     Status set_flush_mode(VolumeId volume, FlushMode mode) override;
+    Result<StreamId> open_stream(VolumeId volume) override;
+    Status close_stream(VolumeId volume, StreamId stream) override;
+    Result<TransactionId> begin(VolumeId volume) override;
+    Status abort(VolumeId volume, TransactionId transaction) override;
+    void release_order() override;
 
 private:
     Store& store_;

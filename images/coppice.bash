@@ -45,7 +45,7 @@ _coppice()
     --name | --max-findings) return ;;
     esac
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "create info snapshot clone delete set check map dump --help
+        mapfile -t COMPREPLY < <(compgen -W "create info snapshot clone delete set check map read write trim dump --help
             --version" -- "$current")
         return
     fi
@@ -71,6 +71,9 @@ _coppice()
     clone) options="--volume --json --help" ;;
     delete) options="--json --help" ;;
     check) options="--data --quiet --max-findings --json --force-share --help" ;;
+    read) options="--volume --snapshot --force-share --help" ;;
+    write) options="--volume --json --help" ;;
+    trim) options="--json --help" ;;
     map) options="--volume --snapshot --json --force-share --help" ;;
     esac
     if [[ $current == -* ]]; then

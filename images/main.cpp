@@ -29,6 +29,9 @@ struct Commands {
     SetCommand set;
     CheckCommand check;
     MapCommand map;
+    ContentCommand read;
+    WriteCommand write;
+    ImageOptions trim;
     DumpCommand dump;
     std::function<int()> run;
 };
@@ -197,6 +200,39 @@ void add_map(CLI::App& app, Commands& commands)
     map->callback([&commands] { commands.run = [&commands] { return run_map(commands.map); }; });
 }
 
+void add_read(CLI::App& app, Commands& commands)
+{
+    CLI::App* read = app.add_subcommand("read", "copy a volume's bytes to standard output");
+    read->footer("Examples:\n  coppice read disk.coppice > disk.raw\n"
+                 "  coppice read --snapshot monday disk.coppice 1M 4096 | hexdump -C\n");
+    read->add_option("IMAGE", commands.read.path, "the image file")->required();
+    read->add_option("OFFSET", commands.read.offset, "the first byte (default: 0)");
+    read->add_option("LENGTH", commands.read.length, "how many (default: all that follow)");
+    add_share(read, commands.read);
+    add_volume(read, commands.read.volume);
+    read->add_option("--snapshot", commands.read.snapshot, "a snapshot of the volume")
+        ->type_name("NAME");
+    read->callback([&commands] { commands.run = [&commands] { return run_read(commands.read); }; });
+}
+
+void add_write_and_trim(CLI::App& app, Commands& commands)
+{
+    CLI::App* write = app.add_subcommand("write", "write files to places of a volume, all or none");
+    write->footer("One write, of up to 32 MiB: after a crash all of it is there, or nothing.\n\n"
+                  "Example:\n  coppice write disk.coppice 0=mbr.bin 1M=core.img\n");
+    add_image(write, commands.write);
+    write->add_option("OFFSET=FILE", commands.write.pieces, "where a file's bytes go; - is standard "
+                                                            "input")
+        ->required();
+    add_volume(write, commands.write.volume);
+    write->callback(
+        [&commands] { commands.run = [&commands] { return run_write(commands.write); }; });
+    CLI::App* trim = app.add_subcommand("trim", "give all free space back to the host");
+    trim->footer("Example:\n  coppice trim disk.coppice\n");
+    add_image(trim, commands.trim);
+    trim->callback([&commands] { commands.run = [&commands] { return run_trim(commands.trim); }; });
+}
+
 using DumpRunner = int (*)(const DumpCommand&);
 
 CLI::App* add_dump_part(CLI::App* dump, Commands& commands, const std::string& word,
@@ -255,6 +291,8 @@ int main(int argc, char** argv)
     add_set(app, commands);
     add_check(app, commands);
     add_map(app, commands);
+    add_read(app, commands);
+    add_write_and_trim(app, commands);
     add_dump(app, commands);
     try {
         app.parse(argc, argv);

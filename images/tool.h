@@ -2,7 +2,8 @@
 // an image.
 //
 //   main.cpp           options and help
-//   create.cpp info.cpp snapshot.cpp check.cpp map.cpp dump*.cpp   one command each
+//   create.cpp info.cpp snapshot.cpp set.cpp check.cpp map.cpp dump*.cpp   one command each
+//   content.cpp        read, write, trim
 //   struct_fields.*    every struct of layout.h, field by field
 //   text.*             sizes, times, tables
 //
@@ -15,6 +16,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "format/base/result.h"
 #include "format/disk/fiber_tasks.h"
@@ -70,6 +72,18 @@ struct MapCommand : ImageOptions {
     std::string snapshot;
 };
 
+struct ContentCommand : ImageOptions {
+    std::string volume;
+    std::string snapshot;
+    std::string offset;  // empty: the beginning
+    std::string length;  // empty: to the end
+};
+
+struct WriteCommand : ImageOptions {
+    std::string volume;
+    std::vector<std::string> pieces;  // "OFFSET=FILE"
+};
+
 struct DumpCommand : ImageOptions {
     std::string tree;  // "catalog", "map:3", ...
     std::uint64_t block = 0;
@@ -87,6 +101,9 @@ int run_delete(const NameCommand& command);
 int run_set(const SetCommand& command);
 int run_check(const CheckCommand& command);
 int run_map(const MapCommand& command);
+int run_read(const ContentCommand& command);
+int run_write(const WriteCommand& command);
+int run_trim(const ImageOptions& command);
 int run_dump_header(const DumpCommand& command);
 int run_dump_superblock(const DumpCommand& command);
 int run_dump_journal(const DumpCommand& command);

@@ -93,7 +93,25 @@ enum class IoOpcode : std::uint8_t {
     dataset_management = 0x09,
     verify = 0x0c,
     copy = 0x19,
+    // Vendor commands (NVME.md). Those with kTaggedOpcode are the standard ones, with a tag.
+    stream_open = 0x90,
+    write_ranges = 0x91,
+    stream_close = 0x94,
+    transaction_begin = 0xa0,
+    transaction_commit = 0xa4,
+    transaction_abort = 0xa8,
 };
+
+// Flush, Write, Read, Write Zeroes, Dataset Management and Copy plus this: the same command, as a
+// part of the transaction that CDW14 names or of the stream in CDW15 15:0 (NVME.md). Bits 1:0, the
+// direction of data, stay as they are.
+inline constexpr std::uint8_t kTaggedOpcode = 0x80;
+constexpr IoOpcode tagged(IoOpcode opcode)
+{
+    return static_cast<IoOpcode>(static_cast<std::uint8_t>(opcode) | kTaggedOpcode);
+}
+constexpr std::uint32_t tag_stream(std::uint32_t cdw15) { return bits<15, 0>(cdw15); }
+constexpr std::uint32_t tag_reserved(std::uint32_t cdw15) { return bits<31, 16>(cdw15); }
 
 // CDW12 of Read, Write, Compare, Verify, Write Zeroes (NVM 3.2.1, 3.2.4 to 3.2.8).
 struct IoDword12 {
@@ -145,5 +163,16 @@ struct DsmRange {
 };
 static_assert(sizeof(DsmRange) == 16);
 static_assert(offsetof(DsmRange, start_lba) == 8);
+
+// Write Ranges (NVME.md): the list's entries, at the beginning of the command's data. CDW10 and
+// CDW12 as in Dataset Management and Write.
+constexpr std::uint32_t write_ranges_z(std::uint32_t cdw10) { return bits<7, 0>(cdw10); }
+struct WriteRange {
+    Le64 start_lba;
+    Le32 blocks;  // not zero-based
+    Le32 reserved12;
+};
+static_assert(sizeof(WriteRange) == 16);
+static_assert(offsetof(WriteRange, blocks) == 8);
 
 }  // namespace coppice::nvme

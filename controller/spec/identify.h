@@ -25,6 +25,23 @@ struct PowerState {
 };
 static_assert(sizeof(PowerState) == 32);
 
+// The vendor's part of Identify Controller (NVME.md): what streams and transactions may take. All
+// zero where there are none.
+struct VendorLimits {
+    std::array<char, 8> signature{};  // "COPPICE" and NUL
+    Le16 version;                     // of the vendor I/O commands: 1
+    Le16 streams;                     // open at a time, of all namespaces
+    Le16 transactions;                // the same
+    Le16 write_ranges;                // ranges in one Write Ranges
+    Le64 transaction_bytes;           // that one may stage, in whole blocks of 4 KiB
+    Le64 staged_bytes;                // of all open ones together
+    Le32 transaction_timeout_ms;      // unused for so long, it is aborted
+    std::array<std::uint8_t, 12> reserved{};
+};
+static_assert(sizeof(VendorLimits) == 48);
+static_assert(offsetof(VendorLimits, transaction_bytes) == 16);
+static_assert(offsetof(VendorLimits, transaction_timeout_ms) == 32);
+
 // Identify Controller, CNS 01h (5.17.2.1, figure 275). Field names are the spec's where they are
 // words, else its abbreviations.
 struct IdentifyController {
@@ -98,9 +115,11 @@ struct IdentifyController {
     std::array<char, 256> subnqn{};
     std::array<std::uint8_t, 1024> reserved1024{};
     std::array<PowerState, 32> power_states{};
-    std::array<std::uint8_t, 1024> vendor{};
+    VendorLimits vendor;
+    std::array<std::uint8_t, 976> vendor3120{};
 };
 static_assert(sizeof(IdentifyController) == kIdentifyBytes);
+static_assert(offsetof(IdentifyController, vendor) == 3072);
 static_assert(offsetof(IdentifyController, model) == 24);
 static_assert(offsetof(IdentifyController, mdts) == 77);
 static_assert(offsetof(IdentifyController, ver) == 80);

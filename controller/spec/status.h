@@ -54,6 +54,8 @@ enum class StatusCode : std::uint16_t {
     // Command specific, vendor's own range (C0h to FFh): NVME.md
     name_exists = 0x1c0,
     object_busy = 0x1c1,
+    transaction_conflict = 0x1c2,
+    order_unknown = 0x1c3,  // no such stream or transaction
     // Media and data integrity (type 2)
     write_fault = 0x280,
     unrecovered_read_error = 0x281,

@@ -21,6 +21,16 @@ Status FakeStore::execute(const Operation& operation)
     if (found == all.end()) {
         return fail(ErrorCode::not_found, "no such volume");
     }
+    if (operation.transaction != TransactionId()) {
+        COPPICE_ASSIGN(own, volume_of(operation.transaction));
+        if (own != operation.volume) {
+            return fail(ErrorCode::invalid_argument, "another volume's transaction");
+        }
+    }
+    if (operation.stream != StreamId() &&
+        !streams.contains({operation.volume.value, operation.stream.value})) {
+        return fail(ErrorCode::not_found, "no such stream");
+    }
     Volume& volume = found->second;
     const std::uint64_t offset = operation.offset_bytes;
     const std::uint64_t length = operation.length_bytes;
@@ -60,13 +70,31 @@ Status FakeStore::execute(const Operation& operation)
         std::memset(bytes, 0, length);
         break;
     case Operation::Kind::clone: return execute_clone(volume, operation);
-    case Operation::Kind::write_ranges:
-    case Operation::Kind::commit: return fail(ErrorCode::not_supported, "");
+    case Operation::Kind::write_ranges: write_pieces(volume, operation); break;
+    case Operation::Kind::commit: return commit(operation.transaction, operation.fua);
     }
     if (operation.kind != Operation::Kind::read) {
         volume.dirty = !operation.fua;
     }
     return {};
+}
+
+void FakeStore::write_pieces(Volume& volume, const Operation& operation)
+{
+    std::vector<std::byte> data;
+    for (const iovec& piece : operation.buffers) {
+        const auto* bytes = static_cast<const std::byte*>(piece.iov_base);
+        data.insert(data.end(), bytes, bytes + piece.iov_len);
+    }
+    std::size_t done = 0;
+    for (const Range& range : operation.ranges) {
+        REQUIRE(inside(volume, range.offset_bytes, range.length_bytes));
+        REQUIRE(range.length_bytes <= data.size() - done);
+        std::memcpy(volume.data.data() + range.offset_bytes, data.data() + done,
+                    range.length_bytes);
+        done += range.length_bytes;
+    }
+    REQUIRE(done == data.size());
 }
 
 Status FakeStore::execute_clone(Volume& volume, const Operation& operation)

@@ -125,6 +125,8 @@ public:
     bool image_read_only = false;
     std::set<std::pair<std::uint64_t, std::uint64_t>> streams;  // volume, number
     std::uint64_t last_stream = 0;
+    std::map<std::uint64_t, VolumeId> transactions;
+    std::uint64_t last_transaction = 0;
     unsigned flushes = 0;
     unsigned checkpoints = 0;
     unsigned settles = 0;
@@ -280,10 +282,30 @@ public:
         ++settles;
         return {};
     }
-    Result<TransactionId> begin(VolumeId) override { return fail(ErrorCode::not_supported, ""); }
-    Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, ""); }
-    Status abort(TransactionId) override { return fail(ErrorCode::not_supported, ""); }
-    void abort_all() override {}
+    Status trim() override { return {}; }
+    // A transaction's operations take effect at once: the fake knows who is in one, not what for.
+    Result<TransactionId> begin(VolumeId volume) override
+    {
+        COPPICE_TRY(injected());
+        transactions[++last_transaction] = volume;
+        return TransactionId(last_transaction);
+    }
+    Status commit(TransactionId id, bool) override { return abort(id); }
+    Status abort(TransactionId id) override
+    {
+        COPPICE_TRY(volume_of(id));
+        transactions.erase(id.value);
+        return {};
+    }
+    Result<VolumeId> volume_of(TransactionId id) override
+    {
+        if (!transactions.contains(id.value)) {
+            return fail(ErrorCode::not_found, "no such transaction");
+        }
+        return transactions.at(id.value);
+    }
+    void close_streams() override { streams.clear(); }
+    void abort_all() override { transactions.clear(); }
     void submit(const Operation& operation, Completion completion) override
     {
         pending.push_back({operation, std::move(completion)});
@@ -318,6 +340,7 @@ private:
     }
     Status execute(const Operation& operation);
     Status execute_clone(Volume& volume, const Operation& operation);
+    static void write_pieces(Volume& volume, const Operation& operation);
 };
 
 // Guest memory handed out page by page.

@@ -197,8 +197,9 @@ private:
     {
         static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x0d,
                                                   0x15, 0xc1, 0xc2, 0xc4, 0xc5, 0xc8, 0xcc, 0xd0};
-        static constexpr std::uint8_t kIo[] = {0x00, 0x01, 0x01, 0x02, 0x02,
-                                               0x05, 0x08, 0x09, 0x0c, 0x19};
+        static constexpr std::uint8_t kIo[] = {0x00, 0x01, 0x01, 0x02, 0x02, 0x05, 0x08, 0x09,
+                                               0x0c, 0x19, 0x80, 0x81, 0x82, 0x88, 0x89, 0x90,
+                                               0x91, 0x94, 0x99, 0xa0, 0xa4, 0xa8};
         SubmissionEntry entry;
         entry.opcode = admin ? kAdmin[below(sizeof(kAdmin))] : kIo[below(sizeof(kIo))];
         if (chance(3)) {
@@ -233,8 +234,31 @@ private:
             if (opcode == IoOpcode::copy && chance(70)) {
                 entry.prp1 = kept_ + 3 * kPageBytes;
             }
+            if (entry.opcode >= kTaggedOpcode) {
+                shape_tag(entry);
+            }
         }
         return entry;
+    }
+
+    // Mostly a stream or a transaction that is or was open; sometimes both, or anything.
+    void shape_tag(SubmissionEntry& entry)
+    {
+        entry.cdw14 = chance(50) ? 0 : below(20);
+        entry.cdw15 = chance(60) ? 0 : below(20);
+        if (chance(2)) {
+            entry.cdw15 = static_cast<std::uint32_t>(random_());
+        }
+        if (static_cast<IoOpcode>(entry.opcode) == IoOpcode::write_ranges && chance(70)) {
+            entry.cdw10 = below(4);
+            WriteRange range;
+            range.blocks = 1 + below(3);
+            for (std::size_t i = 0; i < 4; ++i) {
+                range.start_lba = below(1000);
+                machine_.put(kept_ + 3 * kPageBytes + i * sizeof(WriteRange), range);
+            }
+            entry.prp1 = kept_ + 3 * kPageBytes;
+        }
     }
 
     void submit()

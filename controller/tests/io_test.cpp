@@ -143,7 +143,7 @@ TEST_CASE("the store's errors become status codes, and the error log keeps them"
         {ErrorCode::read_only, StatusCode::namespace_write_protected,
          StatusCode::namespace_write_protected},
         {ErrorCode::busy, StatusCode::command_interrupted, StatusCode::command_interrupted},
-        {ErrorCode::conflict, StatusCode::compare_failure, StatusCode::compare_failure},
+        {ErrorCode::conflict, StatusCode::transaction_conflict, StatusCode::transaction_conflict},
     }));
     IoMachine machine;
     const DataPointer pointer{machine.pages.take(1), 0};

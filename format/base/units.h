@@ -49,7 +49,7 @@ using VolumeId = Unit<struct VolumeIdTag>;
 using StreamId = Unit<struct StreamIdTag>;
 // Number of a dead list (see FORMAT.md, "Who owns a block").
 using ListId = Unit<struct ListIdTag>;
-// Number of a transaction, from 1, never re-used while the image is open.
+// Number of a transaction, from 1, below 2^32; not re-used before all of them were used.
 using TransactionId = Unit<struct TransactionIdTag>;
 
 constexpr std::uint64_t byte_offset(BlockNo block) { return block.value << kBlockShift; }

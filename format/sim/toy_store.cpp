@@ -196,9 +196,11 @@ public:
     }
     Status checkpoint() override { return save(); }
     Status settle() override { return {}; }
+    Status trim() override { return {}; }
     Result<TransactionId> begin(VolumeId) override { return fail(ErrorCode::not_supported, "toy"); }
     Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, "toy"); }
     Status abort(TransactionId) override { return fail(ErrorCode::not_supported, "toy"); }
+    Result<VolumeId> volume_of(TransactionId) override { return fail(ErrorCode::not_found, "toy"); }
     void abort_all() override {}
 
     Result<StreamId> open_stream(VolumeId) override
@@ -209,6 +211,7 @@ public:
     {
         return fail(ErrorCode::not_supported, "toy");
     }
+    void close_streams() override {}
     Status perform(const Operation& operation) override
     {
         using Kind = Operation::Kind;

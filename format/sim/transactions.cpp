@@ -282,6 +282,7 @@ bool Workload::commit(Staged& staged)
     const std::size_t index = ask(volume, std::move(change));
     Operation operation;
     operation.kind = Operation::Kind::commit;
+    operation.volume = staged.volume;
     operation.transaction = staged.id;
     operation.fua = durable;
     const Status status =

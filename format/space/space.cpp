@@ -629,6 +629,25 @@ void Space::forget_stale(Group& group, std::uint64_t bit, std::uint64_t count)
     group.stale.clear(bit, count);
 }
 
+Status Space::mark_stale()
+{
+    for (std::uint64_t index = 0; index < groups_.size(); ++index) {
+        if (groups_[index] == nullptr) {
+            COPPICE_TRY(load_group(index));
+        }
+        Group& group = *groups_[index];
+        for (std::uint64_t bit = group.free.next_set(0); !group.metadata && bit < kGroupBlocks;) {
+            const std::uint64_t end = group.free.next_clear(bit);
+            forget_stale(group, bit, end - bit);
+            group.stale.set(bit, end - bit);
+            stale_ += end - bit;
+            bit = group.free.next_set(end);
+        }
+    }
+    punch_cursor_ = 0;
+    return {};
+}
+
 std::vector<Extent> Space::take_stale(std::uint64_t shortest, std::uint64_t most)
 {
     constexpr std::uint64_t kGroupsAtOnce = 256;

@@ -77,6 +77,8 @@ public:
 
     // ---- Space for the host: free blocks that it keeps although nothing needs them.
     std::uint64_t stale_blocks() const { return stale_; }
+    // Takes all free data blocks for stale, also those of which nothing is known. (task)
+    Status mark_stale();
     // Are there any in groups not looked through since something was freed there?
     bool punchable() const { return punch_cursor_ < groups_.size(); }
     // Looks through some groups and takes runs of at least `shortest` of them, `most` blocks in all

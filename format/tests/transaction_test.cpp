@@ -238,7 +238,8 @@ TEST_CASE("a commit waits for durability only when asked to")
         CHECK(bench.store->statistics().syncs == syncs);
         id = bench.begin();
         bench.stage(id, kBlockBytes, kBlockBytes, 3);
-        Bench::expect(bench.store->perform({.kind = Kind::commit, .fua = true, .transaction = id}));
+        Bench::expect(bench.store->perform(
+            {.kind = Kind::commit, .volume = kVolume, .fua = true, .transaction = id}));
         CHECK(bench.store->statistics().syncs == syncs + 1);
         bench.crash();
         CHECK(bench.holds(kVolume, 0, kBlockBytes, 2));

@@ -51,7 +51,8 @@ public:
     Result<StreamId> open_stream(VolumeId volume);
     // What it has pending reaches the journal with the periodic commits.
     Status close_stream(DomainId id);
-    void close_streams(VolumeId volume);  // a volume that is removed
+    void close_streams(VolumeId volume);
+    void close_streams() { streams_.clear(); }  // a volume that is removed
     // Error unless the stream is open; a volume's own domain always is.
     Status check_open(DomainId id) const;
     std::size_t open_streams() const { return streams_.size(); }

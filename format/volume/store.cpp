@@ -111,12 +111,18 @@ public:
     Result<BlockStatus> block_status(VolumeId volume, Range range) override;
     Result<StreamId> open_stream(VolumeId volume) override;
     Status close_stream(VolumeId volume, StreamId stream) override;
+    void close_streams() override { state_->domains.close_streams(); }
     Result<TransactionId> begin(VolumeId volume) override { return transactions_.begin(volume); }
     Status commit(TransactionId transaction, bool durable) override;
+    Result<VolumeId> volume_of(TransactionId transaction) override
+    {
+        return transactions_.volume_of(transaction);
+    }
     Status abort(TransactionId transaction) override { return transactions_.abort(transaction); }
     void abort_all() override { transactions_.abort_all("all were aborted"); }
     Status checkpoint() override;
     Status settle() override;
+    Status trim() override;
     Status perform(const Operation& operation) override;
     void submit(const Operation& operation, Completion completion) override;
 
@@ -164,6 +170,19 @@ Status StoreImpl::close()
     COPPICE_TRY(checkpoint_.run());
     state_->space.return_backed();
     (void)background_.punch_all();  // a host that cannot do it has lost nothing
+    return {};
+}
+
+Status StoreImpl::trim()
+{
+    COPPICE_TRY(checkpoint());
+    COPPICE_TRY(settle());
+    COPPICE_TRY(state_->space.mark_stale());
+    bool more = true;
+    while (more) {
+        COPPICE_ASSIGN(punched, state_->punch_some());
+        more = punched;
+    }
     return {};
 }
 
@@ -412,9 +431,17 @@ Status StoreImpl::perform(const Operation& operation)
                                 "own order, not to stream {}",
                                 operation.stream.value));
     }
+    if (operation.kind == Kind::commit) {
+        COPPICE_ASSIGN(own, transactions_.volume_of(operation.transaction));
+        if (own != operation.volume) {
+            return fail(ErrorCode::invalid_argument,
+                        fmt::format("transaction {} is one of volume {}",
+                                    operation.transaction.value, own.value));
+        }
+        return commit(operation.transaction, operation.fua);
+    }
     if (in_transaction) {
-        return operation.kind == Kind::commit ? commit(operation.transaction, operation.fua)
-                                              : transactions_.perform(operation);
+        return transactions_.perform(operation);
     }
     const DomainId domain{operation.volume, operation.stream};
     COPPICE_TRY(state_->domains.check_open(domain));

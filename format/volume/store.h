@@ -44,6 +44,8 @@ enum class FlushMode : std::uint8_t { durable, ordered };
 std::string_view flush_mode_name(FlushMode mode);
 std::optional<FlushMode> flush_mode_of(std::string_view name);
 
+inline constexpr std::uint64_t kTransactionTimeoutNs = 60'000'000'000;
+
 // ---- Creating and opening -----------------------------------------------------------------
 
 struct CreateOptions {
@@ -74,7 +76,7 @@ struct OpenOptions {
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
     bool replay_runs = true;  // false: replay goes one operation after the other, for tests
     // A transaction that was not used for so long is aborted by `tick`; 0: never.
-    std::uint64_t transaction_timeout_ns = 60'000'000'000;
+    std::uint64_t transaction_timeout_ns = kTransactionTimeoutNs;
 };
 
 // ---- What there is ------------------------------------------------------------------------
@@ -301,6 +303,8 @@ public:
     virtual Result<StreamId> open_stream(VolumeId volume) = 0;
     // What it has pending is written with the periodic commits.
     virtual Status close_stream(VolumeId volume, StreamId stream) = 0;
+    // All of them, of all volumes, as for a reset of the controller. Never waits.
+    virtual void close_streams() = 0;
 
     // -- input and output, waiting in the caller's task, in the volume's own order
     virtual Status read(VolumeId volume, std::uint64_t offset_bytes,
@@ -326,6 +330,8 @@ public:
     virtual Status commit(TransactionId transaction, bool durable) = 0;
     // Discards all that is staged; `busy` while it is being committed. Never waits.
     virtual Status abort(TransactionId transaction) = 0;
+    // Whose it is; not_found when it has ended.
+    virtual Result<VolumeId> volume_of(TransactionId transaction) = 0;
     // All transactions, as for a reset of the controller; those that are being committed come to
     // their end. `close` and `abandon` do this too. Never waits.
     virtual void abort_all() = 0;
@@ -335,6 +341,9 @@ public:
     // Waits until the background has nothing left to do of what was there at the call (deletions
     // done, space given back).
     virtual Status settle() = 0;
+    // Gives all free space back to the host, also what an earlier use of the image left behind. What
+    // the host cannot do it leaves.
+    virtual Status trim() = 0;
 
     // -- any operation, also one of a stream: waiting in the caller's task (task), or asynchronous;
     //    the completion is called on the store's thread, never from

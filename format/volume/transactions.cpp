@@ -75,7 +75,10 @@ Result<TransactionId> Transactions::begin(VolumeId volume)
         return fail(ErrorCode::busy,
                     fmt::format("{} transactions are open, and more cannot be", open_.size()));
     }
-    last_ = last_ + 1;
+    // Numbers that fit a completion's dword come round.
+    do {
+        last_ = TransactionId(last_.value % 0xFFFFFFFF + 1);
+    } while (open_.contains(last_));
     open_[last_] = std::make_shared<Open>(state_, reader_, writer_, last_, volume);
     return last_;
 }
@@ -119,6 +122,12 @@ Status Transactions::abort(TransactionId id)
     COPPICE_ASSIGN(open, find(id));
     end(*open, "it was aborted");
     return {};
+}
+
+Result<VolumeId> Transactions::volume_of(TransactionId id)
+{
+    COPPICE_ASSIGN(open, find(id));
+    return open->staging.volume();
 }
 
 void Transactions::abort_all(const std::string& why)

@@ -28,6 +28,7 @@ public:
     // Returns the volume that changed. (task)
     Result<VolumeId> commit(TransactionId id);
     Status abort(TransactionId id);
+    Result<VolumeId> volume_of(TransactionId id);
     // Ends all but those that are being committed.
     void abort_all(const std::string& why);
     // Ends those that nobody used for too long.
