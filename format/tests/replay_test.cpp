@@ -9,6 +9,7 @@
 #include "format/check/checker.h"
 #include "format/disk/fiber_tasks.h"
 #include "format/disk/memory_disk.h"
+#include "format/tests/slow_disk_store.h"
 #include "format/volume/last_word.h"
 #include "format/volume/store.h"
 
@@ -420,4 +421,58 @@ TEST_CASE("what a crash leaves to verify is bounded although nobody flushes")
         REQUIRE(store->info().recovery.verified_blocks <= 16);
         store->abandon();
     });
+}
+
+TEST_CASE("a clone by reference is replayed with the versions that it was made with")
+{
+    SlowDiskStore bench;
+    constexpr VolumeId kSource(1);
+    constexpr std::uint64_t kPart = 64 * kBlockBytes;
+    OpenOptions options;
+    options.inline_clone_items = 4;
+    VolumeId target;
+    const auto copy = [&](std::uint64_t to) {
+        const CloneSource source{kSource, {0, kPart}};
+        check(bench.store->clone(target, to, {&source, 1}));
+    };
+    bench.run([&] {
+        bench.create(4 * kMiB, options);
+        for (std::uint64_t block = 0; block < 64; block += 2) {
+            bench.write(kSource, block * kBlockBytes, kBlockBytes, 1);
+        }
+        NewVolume volume;
+        volume.name = "target";
+        volume.size_bytes = 4 * kMiB;
+        target = value(bench.store->create_volume(volume));
+        NewSnapshot snapshot;
+        snapshot.name = "parent";
+        value(bench.store->snapshot(kSource, snapshot));
+        check(bench.store->settle());
+        bench.store->pause();
+        // Comes to nothing, so it is not in the journal; but the head is another one than its
+        // snapshot, and is frozen by the clone.
+        bench.write(kSource, 2 * kMiB, kBlockBytes, 2);
+        bench.deallocate(kSource, 2 * kMiB, kBlockBytes);
+        copy(0);
+        REQUIRE(bench.store->statistics().range_references == 1);
+        SECTION("frozen again")
+        {
+            bench.write(kSource, 0, kBlockBytes, 3);
+            copy(kMiB);
+        }
+        SECTION("still as it was frozen, with another version behind it")
+        {
+            snapshot.name = "of the target";
+            value(bench.store->snapshot(target, snapshot));
+            copy(kMiB);
+        }
+        check(bench.store->flush(target));
+        const Bytes before = bench.read(target, 0, 4 * kMiB);
+        bench.store->abandon();
+        bench.open(options);
+        CHECK(bench.store->info().replayed_operations > 0);
+        CHECK(bench.read(target, 0, 4 * kMiB) == before);
+        check(bench.store->close());
+    });
+    bench.expect_clean();
 }

@@ -190,13 +190,18 @@ Status Effects::hold_sources(std::span<JournalOperation> command)
         if (source == nullptr) {
             return impossible(record, "there is no such source");
         }
-        // Replay finds the number that was given out when the operation took effect.
-        const bool known = state_.catalog.version(VersionId(record.block)) != nullptr;
-        if (!known && record.block != 0 && record.block != state_.catalog.next_version) {
-            return impossible(record, "it refers to a version that cannot be");
-        }
-        if (!known) {
+        if (record.block == 0) {
             record.block = version_to_hold(*source, before).id.value;
+            continue;
+        }
+        // In replay the record says what was done. What it is now cannot: operations that came to
+        // nothing are not in the journal, so a head can look unchanged that was not.
+        if (state_.catalog.version(VersionId(record.block)) == nullptr) {
+            if (record.block != state_.catalog.next_version ||
+                !state_.catalog.head_of(*source).head) {
+                return impossible(record, "it refers to a version that cannot be");
+            }
+            freeze_head(*source, before);
         }
     }
     return {};
