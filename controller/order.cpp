@@ -1,6 +1,6 @@
-// Streams, transactions and writes of several ranges: the vendor I/O commands of NVME.md that are no
-// standard command with a tag. Opening, closing, beginning and aborting never wait, so they end at
-// once; a commit and Write Ranges are operations of the store like any other.
+// Streams, transactions and writes of several ranges: the vendor I/O commands of NVME.md that are
+// no standard command with a tag. Opening, closing, beginning and aborting never wait, so they end
+// at once; a commit and Write Ranges are operations of the store like any other.
 #include "controller/controller.h"
 
 #include <algorithm>
@@ -146,8 +146,8 @@ Checked<std::uint64_t> Controller::read_write_ranges(Request& request,
     std::array<WriteRange, kWriteRanges> list;
     CHECK(command.ranges <= list.size());  // NR has eight bits
     const std::span<WriteRange> used = std::span(list).first(command.ranges);
-    if (auto read = copy_from_guest(host_, data_pointer(request.entry),
-                                    std::as_writable_bytes(used));
+    if (auto read =
+            copy_from_guest(host_, data_pointer(request.entry), std::as_writable_bytes(used));
         !read) {
         return refuse(read.error());
     }

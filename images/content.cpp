@@ -107,9 +107,8 @@ Result<Range> range_to_read(const ContentCommand& command, const VolumeInfo& vol
         range.length_bytes = rest;
     }
     if (range.length_bytes > rest) {
-        return fail(ErrorCode::out_of_range,
-                    fmt::format("behind byte {} '{}' has {} bytes", range.offset_bytes, volume.name,
-                                rest));
+        return fail(ErrorCode::out_of_range, fmt::format("behind byte {} '{}' has {} bytes",
+                                                         range.offset_bytes, volume.name, rest));
     }
     return range;
 }
@@ -118,7 +117,8 @@ std::uint64_t bytes_on_host(const std::string& path)
 {
     struct stat facts {};
     constexpr std::uint64_t kUnit = 512;  // of st_blocks
-    return stat(path.c_str(), &facts) == 0 ? static_cast<std::uint64_t>(facts.st_blocks) * kUnit : 0;
+    return stat(path.c_str(), &facts) == 0 ? static_cast<std::uint64_t>(facts.st_blocks) * kUnit
+                                           : 0;
 }
 
 }  // namespace
@@ -178,11 +178,10 @@ int run_write(const WriteCommand& command)
 int run_trim(const ImageOptions& command)
 {
     const std::uint64_t before = bytes_on_host(command.path);
-    const int code =
-        with_store(command, false, [](Store& store) -> Result<int> {
-            COPPICE_TRY(store.trim());
-            return kExitOk;
-        });
+    const int code = with_store(command, false, [](Store& store) -> Result<int> {
+        COPPICE_TRY(store.trim());
+        return kExitOk;
+    });
     if (code != kExitOk) {
         return code;
     }

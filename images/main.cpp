@@ -221,8 +221,10 @@ void add_write_and_trim(CLI::App& app, Commands& commands)
     write->footer("One write, of up to 32 MiB: after a crash all of it is there, or nothing.\n\n"
                   "Example:\n  coppice write disk.coppice 0=mbr.bin 1M=core.img\n");
     add_image(write, commands.write);
-    write->add_option("OFFSET=FILE", commands.write.pieces, "where a file's bytes go; - is standard "
-                                                            "input")
+    write
+        ->add_option("OFFSET=FILE", commands.write.pieces,
+                     "where a file's bytes go; - is standard "
+                     "input")
         ->required();
     add_volume(write, commands.write.volume);
     write->callback(

@@ -34,10 +34,7 @@ struct OrderMachine : StoreMachine {
         return done.dw0;
     }
     Tag begin() { return {0, opened(IoOpcode::transaction_begin)}; }
-    Tag open_stream()
-    {
-        return {static_cast<std::uint16_t>(opened(IoOpcode::stream_open)), 0};
-    }
+    Tag open_stream() { return {static_cast<std::uint16_t>(opened(IoOpcode::stream_open)), 0}; }
 
     StatusCode transfer(IoOpcode opcode, Tag tag, std::uint64_t lba, std::uint32_t blocks)
     {

@@ -1,4 +1,5 @@
-// The controller over the real store, on a disk in memory, with a model of what each namespace holds.
+// The controller over the real store, on a disk in memory, with a model of what each namespace
+// holds.
 #pragma once
 
 #include <map>

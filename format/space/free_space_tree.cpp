@@ -35,6 +35,8 @@ Status Space::apply_deltas(Generation generation, std::vector<bool>& touched)
 {
     std::vector<Delta> deltas = std::move(deltas_[parity(generation)]);
     deltas_[parity(generation)].clear();
+    taken_nodes_[parity(generation)].clear();
+    std::erase_if(deltas, [](const Delta& delta) { return delta.extent.length == 0; });
     for (const Delta& delta : deltas) {
         COPPICE_TRY(load_extent(delta.extent));
         for (std::uint64_t done = 0; done < delta.extent.length;) {

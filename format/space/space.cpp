@@ -518,6 +518,7 @@ BlockNo Space::take_node(Generation generation)
             const BlockNo block(index * kGroupBlocks + bit);
             node_cursor_ =
                 block.value + 1 == (index + 1) * kGroupBlocks ? block.value : block.value + 1;
+            taken_nodes_[parity(generation)][block] = deltas_[parity(generation)].size();
             deltas_[parity(generation)].push_back({{block, 1}, true, true});
             return block;
         }
@@ -528,10 +529,18 @@ BlockNo Space::take_node(Generation generation)
 
 void Space::return_node(BlockNo block, Generation generation)
 {
-    // Used and freed within one generation: both are written down. No superblock ever names it, so
-    // it need not wait for one, and a large tree that is emptied on a full host does with few
-    // nodes.
-    deltas_[parity(generation)].push_back({{block, 1}, false, true});
+    // Used and freed within one generation. No superblock ever names it, so it need not wait for
+    // one, and a large tree that is emptied on a full host does with few nodes. The checkpoint of
+    // the generation before may take it next, and writes that down first; so nothing may be left of
+    // this use.
+    std::vector<Delta>& deltas = deltas_[parity(generation)];
+    const auto taken = taken_nodes_[parity(generation)].find(block);
+    if (taken != taken_nodes_[parity(generation)].end()) {
+        deltas[taken->second].extent.length = 0;
+        taken_nodes_[parity(generation)].erase(taken);
+    } else {
+        deltas.push_back({{block, 1}, false, true});  // the use is in the tree already
+    }
     Group& group = group_of(block);
     CHECK(group.free.set(block.value % kGroupBlocks, 1));
     ++group.free_count;

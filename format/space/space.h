@@ -12,6 +12,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -149,7 +150,8 @@ private:
     std::uint64_t punch_cursor_ = ~std::uint64_t{0};  // group
     std::uint64_t pending_drops_ = 0;
     std::uint64_t pending_drop_blocks_ = 0;
-    std::vector<Delta> deltas_[2];
+    std::vector<Delta> deltas_[2];                   // of no length: taken back
+    std::map<BlockNo, std::size_t> taken_nodes_[2];  // where in deltas_ a node was taken
     std::vector<Extent> freed_[2];
     std::vector<Drop> drops_[2];
 };

@@ -3,7 +3,9 @@
 #include "format/tests/slow_disk_store.h"
 
 #include <cerrno>
+#include <utility>
 
+#include "format/layout/layout.h"
 #include "format/volume/state.h"
 
 using namespace coppice;
@@ -274,4 +276,53 @@ TEST_CASE("after a failed sync no flush succeeds, in neither mode, and reads go 
         }
         CHECK_FALSE(bench.store->close().has_value());
     });
+}
+
+// ---- Beside a checkpoint --------------------------------------------------------------------
+
+TEST_CASE("nodes that came and went beside a checkpoint can be taken by it")
+{
+    const unsigned rounds = GENERATE(range(250U, 4001U, 250U));
+    INFO(rounds << " rounds");
+    SlowDiskStore bench;
+    bench.run([&] {
+        bench.create(kMiB);
+        NewVolume volume;
+        volume.name = "other";
+        volume.size_bytes = kMiB;
+        const auto other = bench.store->create_volume(volume);
+        REQUIRE(other);
+        bench.write(kVolume, 0, kMiB, 1);
+        // The first node of a checkpoint, one of a map, takes long; its own trees come behind.
+        bool slow = true;
+        bench.delay = [&](const IoRequest& request) -> std::uint64_t {
+            const std::uint64_t block = request.offset_bytes / kBlockBytes;
+            const bool node = request.kind == IoRequest::Kind::write && block > 1040 &&
+                              block < layout::kGroupBlocks;
+            return node && std::exchange(slow, false) ? 10 * kSecond : 0;
+        };
+        bool done = false;
+        bench.tasks.spawn([&] {
+            CHECK(bench.store->checkpoint());
+            done = true;
+        });
+        bench.tasks.yield();
+        // Beside it a map gets its first node and loses it, over and over, until the search for
+        // free nodes has come round.
+        for (unsigned i = 0; i < rounds; ++i) {
+            bench.write(*other, 0, kBlockBytes, 2);
+            bench.deallocate(*other, 0, kBlockBytes);
+        }
+        CHECK_FALSE(done);
+        while (!done) {
+            bench.tasks.sleep_until(bench.tasks.now_ns() + kSecond);
+        }
+        const Status second = bench.store->checkpoint();
+        INFO(text_of(second));
+        CHECK(second.has_value());
+        CHECK_FALSE(bench.store->read_only());
+        CHECK(bench.holds(kVolume, 0, kMiB, 1));
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
 }

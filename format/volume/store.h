@@ -341,8 +341,8 @@ public:
     // Waits until the background has nothing left to do of what was there at the call (deletions
     // done, space given back).
     virtual Status settle() = 0;
-    // Gives all free space back to the host, also what an earlier use of the image left behind. What
-    // the host cannot do it leaves.
+    // Gives all free space back to the host, also what an earlier use of the image left behind.
+    // What the host cannot do it leaves.
     virtual Status trim() = 0;
 
     // -- any operation, also one of a stream: waiting in the caller's task (task), or asynchronous;

@@ -2,7 +2,8 @@
 // libnvme, over a namespace's block device. It writes over what the namespace holds.
 //
 //   show NAMESPACE-DEVICE            goes through what each of them promises
-//   write NAMESPACE-DEVICE FROM      without end: generation FROM, FROM + 1, …, each to all places at
+//   write NAMESPACE-DEVICE FROM      without end: generation FROM, FROM + 1, …, each to all places
+//   at
 //                                    once, by a transaction or Write Ranges; `ACK n` when durable
 //   check NAMESPACE-DEVICE LAST      all places hold one generation, LAST or a later one
 #include "common.h"
@@ -118,16 +119,17 @@ public:
     void write_ranges(std::uint64_t generation) const
     {
         const std::uint32_t lba_bytes = target.block_bytes();
-        const std::size_t list = (places * list_entry_bytes + lba_bytes - 1) / lba_bytes * lba_bytes;
+        const std::size_t list =
+            (places * list_entry_bytes + lba_bytes - 1) / lba_bytes * lba_bytes;
         Buffer data(list + places * block_bytes);
         for (std::size_t i = 0; i < places; ++i) {
             put_u64(data.data() + i * list_entry_bytes, place(i) / lba_bytes);
             put_u64(data.data() + i * list_entry_bytes + 8, block_bytes / lba_bytes);
             make_block(data.data() + list + i * block_bytes, block_bytes, place(i), generation);
         }
-        expect(call(opcode_write_ranges, {}, places - 1, force_unit_access, data.data(),
-                    data.size()),
-               "write ranges");
+        expect(
+            call(opcode_write_ranges, {}, places - 1, force_unit_access, data.data(), data.size()),
+            "write ranges");
     }
 
     static void expect(int status, const std::string& what)
@@ -170,9 +172,9 @@ int show(const Disk& disk)
     disk.write(two, a, 3);
     Buffer none(block_bytes);
     const std::uint32_t blocks = block_bytes / disk.target.block_bytes();
-    Disk::expect(disk.call(opcode_write_zeroes, two, b / disk.target.block_bytes(), blocks - 1,
-                           nullptr, 0),
-                 "write zeroes");
+    Disk::expect(
+        disk.call(opcode_write_zeroes, two, b / disk.target.block_bytes(), blocks - 1, nullptr, 0),
+        "write zeroes");
     demand(disk.read(two, b) == never_written, "zeroes can be part of it");
     Disk::expect(disk.call(opcode_abort, two, 0, 0, nullptr, 0), "abort");
     demand(disk.read({}, a) == 2 && disk.read({}, b) == 2, "an aborted one leaves nothing");
@@ -203,7 +205,8 @@ int write(const Disk& disk, std::uint64_t generation)
             disk.write_ranges(generation);
         } else {
             const Tag tag = disk.begin();
-            for (std::size_t i = 0; i < places; ++i) disk.write(tag, disk.place(i), generation);
+            for (std::size_t i = 0; i < places; ++i)
+                disk.write(tag, disk.place(i), generation);
             // One that comes to nothing lies beside it.
             const Tag other = disk.begin();
             disk.write(other, disk.place(generation % places), aborted_generation);
@@ -222,9 +225,8 @@ int check(const Disk& disk, std::uint64_t last)
     for (std::size_t i = 1; i < places; ++i) {
         const std::uint64_t other = disk.read({}, disk.place(i));
         if (other != generation)
-            end(Exit::Wrong, "place 0 holds generation " + std::to_string(generation) +
-                                 ", place " + std::to_string(i) + " generation " +
-                                 std::to_string(other));
+            end(Exit::Wrong, "place 0 holds generation " + std::to_string(generation) + ", place " +
+                                 std::to_string(i) + " generation " + std::to_string(other));
     }
     if (generation < last)
         end(Exit::Wrong, "generation " + std::to_string(last) + " was acknowledged, " +
