@@ -36,6 +36,7 @@ Status Committer::make_durable(const std::vector<DomainId>& domains)
     if (state_.recovery_open && state_.replayed_commits != 0 && !state_.options.read_only) {
         COPPICE_TRY(open_for_writing());
     }
+    COPPICE_TRY(state_.sync_what_was_found());
     std::map<DomainId, Sequence> targets;
     for (const DomainId id : domains) {
         const Domain* domain = state_.domains.find(id);

@@ -123,6 +123,12 @@ struct State {
     // once and a second sync beside it would succeed. A failure stops all writing: the host may
     // have dropped what it could not write. (task)
     Status sync();
+    // What the open showed may lie in the host's cache only, where a process that was killed left
+    // it. The first flush covers it as well.
+    Status sync_what_was_found()
+    {
+        return sync_covered_ != 0 || options.read_only ? Status() : sync();
+    }
 
     // Late data that are held at the call are at their place afterwards; or at least so many that
     // there is room for more. A failure stops all writing. (task)

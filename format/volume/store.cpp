@@ -168,6 +168,7 @@ Status StoreImpl::close()
     COPPICE_TRY(state_->check_writable());
     COPPICE_TRY(committer_.make_all_durable());
     COPPICE_TRY(checkpoint_.run());
+    COPPICE_TRY(state_->sync_what_was_found());
     state_->space.return_backed();
     (void)background_.punch_all();  // a host that cannot do it has lost nothing
     return {};
@@ -368,7 +369,8 @@ Result<BlockStatus> StoreImpl::block_status(VolumeId volume, Range range)
 Status StoreImpl::checkpoint()
 {
     COPPICE_TRY(state_->check_writable());
-    return checkpoint_.run();
+    COPPICE_TRY(checkpoint_.run());
+    return state_->sync_what_was_found();
 }
 
 Status StoreImpl::settle()
