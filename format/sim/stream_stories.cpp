@@ -300,12 +300,12 @@ void transaction_with_another_streams_data(const StoreKind& kind)
 }
 
 // What another volume takes along from behind an ordered flush brings what lies before the flush,
-// of all streams.
-void taken_along_from_behind_an_ordered_flush(const StoreKind& kind)
+// of all streams. `before` writes block 0 and flushes; the stream that it returns goes on.
+void taken_along(const StoreKind& kind, const std::function<StreamId(const Pair&)>& before)
 {
     tell(
         kind,
-        [](const Pair& pair) {
+        [&](const Pair& pair) {
             Store& store = pair.store;
             NewVolume wanted;
             wanted.name = "other";
@@ -315,14 +315,38 @@ void taken_along_from_behind_an_ordered_flush(const StoreKind& kind)
                 violation("a volume cannot be made: " + other.error().text);
             }
             require(store.set_flush_mode(kVolume, FlushMode::ordered), "set flush mode");
-            pair.write(pair.two, 0, stamps_from(100, kBlockSectors));
-            pair.flush(StreamId());
-            pair.write(pair.one, kBlockSectors, stamps_from(200, kBlockSectors));
+            pair.write(before(pair), kBlockSectors, stamps_from(200, kBlockSectors));
             const CloneSource source{kVolume, {kBlockBytes, kBlockBytes}};
             require(store.clone(*other, 0, {&source, 1}), "clone");
             require(store.flush(*other), "flush");
         },
         0, stamps_from(100, kBlockSectors));
+}
+
+void taken_along_from_behind_an_ordered_flush(const StoreKind& kind)
+{
+    taken_along(kind, [](const Pair& pair) {
+        pair.write(pair.two, 0, stamps_from(100, kBlockSectors));
+        pair.flush(StreamId());
+        return pair.one;
+    });
+}
+
+// The same by a stream that was not open yet at the flush, when no other was.
+void taken_along_from_a_stream_opened_behind_an_ordered_flush(const StoreKind& kind)
+{
+    taken_along(kind, [](const Pair& pair) {
+        for (const StreamId stream : {pair.one, pair.two}) {
+            require(pair.store.close_stream(kVolume, stream), "close of a stream");
+        }
+        pair.write(StreamId(), 0, stamps_from(100, kBlockSectors));
+        pair.flush(StreamId());
+        const Result<StreamId> opened = pair.store.open_stream(kVolume);
+        if (!opened) {
+            violation("a stream cannot be opened: " + opened.error().text);
+        }
+        return *opened;
+    });
 }
 
 // A snapshot between two overwrites in one commit has the first.
@@ -393,6 +417,9 @@ std::vector<Directed> stream_stories()
         {"taken-along-from-behind-an-ordered-flush",
          {Rule::ordered_flush_cuts_all},
          taken_along_from_behind_an_ordered_flush},
+        {"taken-along-from-a-stream-opened-behind-an-ordered-flush",
+         {Rule::ordered_flush_cuts_all},
+         taken_along_from_a_stream_opened_behind_an_ordered_flush},
         {"snapshot-between-overwrites", {}, snapshot_between_overwrites},
     };
 }

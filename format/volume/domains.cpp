@@ -160,6 +160,11 @@ void Domains::join_all(DomainId with)
 void Domains::join_volume(VolumeId volume)
 {
     const DomainId own{volume, StreamId()};
+    // Also when it is alone: a stream that is opened later sees by it that it stands behind.
+    Domain& mine = domains_[own];
+    if (mine.joined == 0 && !mine.pending.empty()) {
+        mine.joined = ++last_join_;
+    }
     for (const DomainId id : of_volume(volume)) {
         join(own, id);
     }
