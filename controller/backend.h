@@ -74,9 +74,8 @@ public:
     virtual Result<StreamId> open_stream(VolumeId volume) = 0;
     virtual Status close_stream(VolumeId volume, StreamId stream) = 0;
     virtual Result<TransactionId> begin(VolumeId volume) = 0;
+    virtual bool is_open(VolumeId volume, TransactionId transaction) = 0;
     virtual Status abort(VolumeId volume, TransactionId transaction) = 0;
-    // Closes all streams and aborts all transactions.
-    virtual void release_order() = 0;
 };
 
 }  // namespace coppice::nvme

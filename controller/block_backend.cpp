@@ -255,6 +255,7 @@ Status BlockBackend::set_flush_mode(VolumeId, FlushMode) { return not_here(); }
 Result<StreamId> BlockBackend::open_stream(VolumeId) { return not_here(); }
 Status BlockBackend::close_stream(VolumeId, StreamId) { return not_here(); }
 Result<TransactionId> BlockBackend::begin(VolumeId) { return not_here(); }
+bool BlockBackend::is_open(VolumeId, TransactionId) { return false; }
 Status BlockBackend::abort(VolumeId, TransactionId) { return not_here(); }
 
 }  // namespace coppice::nvme

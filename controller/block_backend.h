@@ -73,8 +73,8 @@ public:
     Result<StreamId> open_stream(VolumeId volume) override;
     Status close_stream(VolumeId volume, StreamId stream) override;
     Result<TransactionId> begin(VolumeId volume) override;
+    bool is_open(VolumeId volume, TransactionId transaction) override;
     Status abort(VolumeId volume, TransactionId transaction) override;
-    void release_order() override {}
 
 private:
     class Steps;

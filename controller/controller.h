@@ -20,8 +20,10 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -168,6 +170,7 @@ private:
                                              const Namespace& entry);
     static void skip_bytes(std::vector<iovec>& buffers, std::uint64_t bytes);
     void release_order();
+    void forget_ended_transactions();
 
     // admin.cpp
     void execute_admin(Request& request);
@@ -254,7 +257,6 @@ private:
     bool unposted_ = false;  // completions wait for the next poll
     bool idle_told_ = true;  // Host::idle was called since something was last under way
     bool pin_ = false;
-    bool order_stale_ = false;  // streams and transactions from before a reset are still open
     std::uint64_t started_ns_ = 0;
     std::int64_t clock_offset_ms_ = 0;  // Timestamp, set by the host: against the wall clock
     bool clock_set_ = false;
@@ -264,6 +266,12 @@ private:
     std::array<std::unique_ptr<CompletionQueue>, kMaxIoQueues + 1> completion_queues_;
     std::array<std::unique_ptr<SubmissionQueue>, kMaxIoQueues + 1> submission_queues_;
     std::uint32_t next_queue_ = 0;  // round robin (3.4.4)
+
+    // What this controller's guest has open, and nobody else of the image; transactions may have
+    // ended meanwhile. Kept over a reset only while no backend can close them.
+    std::set<std::pair<VolumeId, StreamId>> streams_;
+    std::map<TransactionId, VolumeId> transactions_;
+    bool order_stale_ = false;  // they are from before a reset
 
     RequestPool requests_;
     BounceBudget bounce_;

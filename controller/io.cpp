@@ -202,7 +202,7 @@ void Controller::io_done(Request& request)
         case Operation::Kind::clone:
         case Operation::Kind::commit: break;
         }
-        if (static_cast<IoOpcode>(request.entry.opcode) == IoOpcode::compare) {
+        if (!failed && static_cast<IoOpcode>(request.entry.opcode) == IoOpcode::compare) {
             status = finish_compare(request);
         }
     }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 #include "format/base/check.h"
 
@@ -35,6 +36,7 @@ void Controller::run(Request& request, const StreamOpenCommand&)
         complete(request, order_status(opened.error()));
         return;
     }
+    streams_.insert({VolumeId(request.entry.nsid), *opened});
     complete(request, StatusCode::success, static_cast<std::uint32_t>(opened->value));
 }
 
@@ -47,6 +49,7 @@ void Controller::run(Request& request, const StreamCloseCommand&)
     }
     const Status closed =
         backend_->close_stream(VolumeId(request.entry.nsid), request.operation.stream);
+    streams_.erase({VolumeId(request.entry.nsid), request.operation.stream});
     complete(request, closed ? StatusCode::success : order_status(closed.error()));
 }
 
@@ -64,6 +67,8 @@ void Controller::run(Request& request, const TransactionBeginCommand&)
         complete(request, order_status(begun.error()));
         return;
     }
+    transactions_[*begun] = VolumeId(request.entry.nsid);
+    forget_ended_transactions();
     complete(request, StatusCode::success, static_cast<std::uint32_t>(begun->value));
 }
 
@@ -98,8 +103,23 @@ void Controller::run(Request& request, const TransactionAbortCommand&)
 void Controller::release_order()
 {
     order_stale_ = !backend_->abilities().order;
-    if (!order_stale_) {
-        backend_->release_order();
+    if (order_stale_) {
+        return;
+    }
+    for (const auto& [volume, stream] : std::exchange(streams_, {})) {
+        (void)backend_->close_stream(volume, stream);  // its volume may be gone
+    }
+    for (const auto& [transaction, volume] : std::exchange(transactions_, {})) {
+        (void)backend_->abort(volume, transaction);  // it may have ended
+    }
+}
+
+void Controller::forget_ended_transactions()
+{
+    if (transactions_.size() > 2 * kMaxTransactions) {
+        std::erase_if(transactions_, [&](const auto& entry) {
+            return !backend_->is_open(entry.second, entry.first);
+        });
     }
 }
 

@@ -90,6 +90,12 @@ Status StoreBackend::close_stream(VolumeId volume, StreamId stream)
 
 Result<TransactionId> StoreBackend::begin(VolumeId volume) { return store_.begin(volume); }
 
+bool StoreBackend::is_open(VolumeId volume, TransactionId transaction)
+{
+    const auto own = store_.volume_of(transaction);
+    return own ? *own == volume : own.error().code == ErrorCode::busy;
+}
+
 Status StoreBackend::abort(VolumeId volume, TransactionId transaction)
 {
     COPPICE_ASSIGN(own, store_.volume_of(transaction));
@@ -97,12 +103,6 @@ Status StoreBackend::abort(VolumeId volume, TransactionId transaction)
         return fail(ErrorCode::not_found, "the transaction is another namespace's");
     }
     return store_.abort(transaction);
-}
-
-void StoreBackend::release_order()
-{
-    store_.abort_all();
-    store_.close_streams();
 }
 
 }  // namespace coppice::nvme

@@ -186,7 +186,8 @@ Checked<Transfer::Outcome> Transfer::take_buffer(BounceBudget& budget, std::uint
     if (!budget.take(bytes)) {
         return Outcome::no_memory;
     }
-    bounce_.reset(new (std::nothrow) std::byte[bytes]);
+    // Zeroes: a host may have failed reads ignored, and then this goes to the guest as it is.
+    bounce_.reset(new (std::nothrow) std::byte[bytes]());
     if (bounce_ == nullptr) {
         budget.give_back(bytes);
         return refuse(StatusCode::internal_error);

@@ -304,7 +304,6 @@ public:
         }
         return transactions.at(id.value);
     }
-    void close_streams() override { streams.clear(); }
     void abort_all() override { transactions.clear(); }
     void submit(const Operation& operation, Completion completion) override
     {

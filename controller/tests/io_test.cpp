@@ -196,6 +196,23 @@ TEST_CASE("the host's error policy: ignore, or hold back and begin again")
     CHECK(machine.host.mapped == 0);
 }
 
+TEST_CASE("a failed read that the host has ignored shows nothing of the host's memory")
+{
+    IoMachine machine;
+    const std::uint64_t page = machine.pages.take(1);
+    machine.host.refuse_maps = true;
+    machine.fill(page, 4096, 7);
+    // Memory that was used before.
+    CHECK(machine.io(IoOpcode::write, 1, 0, 1, {page, 0}) == StatusCode::success);
+    machine.store.fail_io = ErrorCode::io;
+    machine.host.action = ErrorAction::ignore;
+    CHECK(machine.io(IoOpcode::read, 1, 1, 1, {page, 0}) == StatusCode::success);
+    const auto got = machine.guest(page, 4096);
+    CHECK(std::count(got.begin(), got.end(), std::byte{0}) == 4096);
+    machine.fill(page, 4096, 7);
+    CHECK(machine.io(IoOpcode::compare, 1, 0, 1, {page, 0}) == StatusCode::success);
+}
+
 TEST_CASE("FUA, write cache off, and flush")
 {
     IoMachine machine;

@@ -203,6 +203,24 @@ TEST_CASE("a reset ends what the guest had open")
     }
 }
 
+TEST_CASE("a reset ends nothing that another controller of the image has open")
+{
+    OrderMachine m;
+    const TransactionId other = *m.store->begin(VolumeId(1));
+    const StreamId stream = *m.store->open_stream(VolumeId(1));
+    for (unsigned i = 0; i < 200; ++i) {  // more than it remembers
+        const Tag tag = m.begin();
+        REQUIRE(m.status(IoOpcode::transaction_commit, tag) == StatusCode::success);
+    }
+    const Tag own = m.begin();
+    m.machine.disable();
+    m.machine.enable();
+    m.queue = m.machine.create_queue(1, 64, 1);
+    CHECK(m.store->volume_of(other).has_value());
+    CHECK_FALSE(m.store->volume_of(TransactionId(own.transaction)).has_value());
+    CHECK(m.store->close_stream(VolumeId(1), stream).has_value());
+}
+
 TEST_CASE("a reset while something stands between device and store counts when the store is back")
 {
     OrderMachine m;
@@ -338,7 +356,7 @@ TEST_CASE("a transaction belongs to its namespace")
           StatusCode::namespace_write_protected);
     CHECK(m.status(IoOpcode::stream_open, {}, 0, snapshot) ==
           StatusCode::namespace_write_protected);
-    CHECK(m.status(IoOpcode::transaction_commit, tag, 0, clone) == StatusCode::invalid_field);
+    CHECK(m.status(IoOpcode::transaction_commit, tag, 0, clone) == StatusCode::order_unknown);
     CHECK(m.status(IoOpcode::transaction_abort, tag, 0, clone) == StatusCode::order_unknown);
     CHECK(m.status(IoOpcode::transaction_commit, tag) == StatusCode::success);
 }

@@ -64,6 +64,9 @@ public:
 
     void wake_all()
     {
+        if (waiting_.empty()) {
+            return;  // most often; a deque that is made takes memory
+        }
         std::deque<Task*> woken;
         woken.swap(waiting_);
         for (Task* task : woken) {

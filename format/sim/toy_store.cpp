@@ -211,7 +211,6 @@ public:
     {
         return fail(ErrorCode::not_supported, "toy");
     }
-    void close_streams() override {}
     Status perform(const Operation& operation) override
     {
         using Kind = Operation::Kind;

@@ -63,6 +63,18 @@ TEST_CASE("a transaction that reaches a limit goes on without what was too much"
                 CHECK(bench.holds(kVolume, (staged - 1) * 2 * kBlockBytes, kBlockBytes, 2));
                 CHECK(bench.holds(kVolume, staged * 2 * kBlockBytes, kBlockBytes, 0));
             }
+            SECTION("of pieces of which nothing becomes an operation")
+            {
+                Status refused;
+                std::uint64_t staged = 0;
+                for (; refused && staged < 9000; ++staged) {
+                    refused =
+                        bench.try_clear(id, Kind::deallocate, {staged * 2 * kBlockBytes, kSector});
+                }
+                bench.expect_error(refused, ErrorCode::too_large, "pieces");
+                CHECK(staged > 7000);
+                Bench::expect(bench.store->commit(id, true));
+            }
             SECTION("of all together")
             {
                 std::vector<TransactionId> others;
@@ -72,6 +84,9 @@ TEST_CASE("a transaction that reaches a limit goes on without what was too much"
                     bench.stage(others.back(), 0, kMaxTransactionBytes, 2);
                 }
                 bench.expect_error(bench.try_stage(id, 0, kSector, 3), ErrorCode::busy);
+                // What never fits is not told to wait.
+                bench.expect_error(bench.try_stage(id, 0, kMaxTransactionBytes + kSector, 3),
+                                   ErrorCode::too_large);
                 Bench::expect(bench.store->abort(others.front()));
                 bench.stage(id, 0, kSector, 3);
                 Bench::expect(bench.store->commit(id, false));
@@ -132,8 +147,8 @@ TEST_CASE("what cannot be part of a transaction is refused")
         bench.expect_error(
             bench.store->perform({.kind = Kind::flush, .volume = kVolume, .transaction = id}),
             ErrorCode::invalid_argument);
-        bench.expect_error(bench.try_stage(id, 0, kSector, 1, snapshot),
-                           ErrorCode::invalid_argument, "is one of volume 1");
+        bench.expect_error(bench.try_stage(id, 0, kSector, 1, snapshot), ErrorCode::not_found,
+                           "is one of volume 1");
         bench.expect_error(bench.try_stage(id, 100, kSector, 1), ErrorCode::invalid_argument);
         bench.expect_error(bench.try_stage(id, kMiB, kSector, 1), ErrorCode::out_of_range);
         bench.expect_error(

@@ -104,10 +104,12 @@ std::vector<JournalOperation> Domains::take_pending(std::span<const DomainId> ch
         std::move(domain.pending.begin(), domain.pending.end(), std::back_inserter(operations));
         domain.pending.clear();
     }
-    std::sort(operations.begin(), operations.end(), [](const auto& a, const auto& b) {
-        return obeys(Rule::order_in_domain) ? a.sequence() < b.sequence()
-                                            : a.sequence() > b.sequence();
-    });
+    const bool in_order = obeys(Rule::order_in_domain);
+    if (chosen.size() > 1 || !in_order) {
+        std::sort(operations.begin(), operations.end(), [&](const auto& a, const auto& b) {
+            return in_order ? a.sequence() < b.sequence() : a.sequence() > b.sequence();
+        });
+    }
     return operations;
 }
 
@@ -193,11 +195,13 @@ bool Domains::has_pending_over(const Domain& domain, Lba begin, Lba end)
         });
 }
 
-std::vector<DomainId> Domains::pending_over(VolumeId volume, Lba begin, Lba end) const
+std::vector<DomainId> Domains::others_pending_over(DomainId own, VolumeId volume, Lba begin,
+                                                   Lba end) const
 {
     std::vector<DomainId> result = of_volume(volume);
-    std::erase_if(result,
-                  [&](DomainId id) { return !has_pending_over(domains_.at(id), begin, end); });
+    std::erase_if(result, [&](DomainId id) {
+        return id == own || !has_pending_over(domains_.at(id), begin, end);
+    });
     return result;
 }
 

@@ -51,8 +51,7 @@ public:
     Result<StreamId> open_stream(VolumeId volume);
     // What it has pending reaches the journal with the periodic commits.
     Status close_stream(DomainId id);
-    void close_streams(VolumeId volume);
-    void close_streams() { streams_.clear(); }  // a volume that is removed
+    void close_streams(VolumeId volume);  // a volume that is removed
     // Error unless the stream is open; a volume's own domain always is.
     Status check_open(DomainId id) const;
     std::size_t open_streams() const { return streams_.size(); }
@@ -74,7 +73,8 @@ public:
     // Has another domain of the volume something pending?
     bool others_pending(DomainId id) const;
     // Those that have something pending for these blocks.
-    std::vector<DomainId> pending_over(VolumeId volume, Lba begin, Lba end) const;
+    std::vector<DomainId> others_pending_over(DomainId own, VolumeId volume, Lba begin,
+                                              Lba end) const;
     // With another, if that has something pending from up to there.
     void join_pending(DomainId with, DomainId other, Sequence up_to);
     // With the domains that have something pending for these blocks.

@@ -160,19 +160,21 @@ Result<Volume*> Effects::target(const layout::OperationRecord& record)
 Status Effects::apply(std::span<JournalOperation> command)
 {
     CacheUse use(state_.cache);
-    std::vector<std::vector<MapRun>> sources(command.size());
+    std::vector<std::vector<MapRun>> sources;  // of clones, which most commands have none of
     for (std::size_t i = 0; i < command.size(); ++i) {
         const auto& record = command[i].record;
         if (command[i].type() == OperationType::clone) {
+            sources.resize(command.size());
             COPPICE_ASSIGN(source, source_version(record));
             CHECK(!state_.map.collect(source->map, Lba(record.source_lba), record.length,
                                       sources[i], nullptr));
         }
     }
     COPPICE_TRY(hold_sources(command));
+    static const std::vector<MapRun> none;
     for (std::size_t i = 0; i < command.size(); ++i) {
         state_.sequence = std::max(state_.sequence, command[i].sequence());
-        COPPICE_TRY(apply_one(command[i], sources[i]));
+        COPPICE_TRY(apply_one(command[i], sources.empty() ? none : sources[i]));
     }
     return {};
 }

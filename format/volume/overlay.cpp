@@ -79,7 +79,7 @@ void Overlay::insert(Lba lba, Item item)
         break;
     case Kind::deallocate:
     case Kind::write_zeroes: cuts_ += divide_up(item.length, kLongestRecord); break;
-    case Kind::unchanged: break;
+    case Kind::unchanged: ++kept_; break;
     }
     items_.insert_or_assign(lba, std::move(item));
 }
@@ -100,7 +100,7 @@ Overlay::Item Overlay::take(Lba first)
         break;
     case Kind::deallocate:
     case Kind::write_zeroes: cuts_ -= divide_up(item.length, kLongestRecord); break;
-    case Kind::unchanged: break;
+    case Kind::unchanged: --kept_; break;
     }
     return item;
 }

@@ -52,8 +52,9 @@ public:
     // Blocks with new data; those of them in [lba, lba + count).
     std::uint64_t data_blocks() const { return memory_blocks_ + placed_blocks_; }
     std::uint64_t data_blocks(Lba lba, std::uint64_t count) const;
-    // What the journal will hold for it, as long as neighbours in memory get neighbouring places.
-    std::uint64_t operations() const { return memory_runs_ + placed_items_ + cuts_; }
+    // What the journal will hold for it at most, as long as neighbours in memory get neighbouring
+    // places. What stays unchanged is counted, so that it does not become any number in memory.
+    std::uint64_t operations() const { return memory_runs_ + placed_items_ + cuts_ + kept_; }
     std::uint64_t payload_bytes() const
     {
         return 4 * (data_blocks() - memory_runs_ - placed_items_);
@@ -74,7 +75,8 @@ private:
     std::uint64_t memory_runs_ = 0;  // of neighbours
     std::uint64_t placed_blocks_ = 0;
     std::uint64_t placed_items_ = 0;
-    std::uint64_t cuts_ = 0;  // operations of the other two kinds
+    std::uint64_t cuts_ = 0;  // operations of the two kinds without data
+    std::uint64_t kept_ = 0;  // unchanged blocks
 };
 
 template <typename Visit>

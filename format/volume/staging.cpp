@@ -416,7 +416,8 @@ void Staging::note_part(Lba lba)
 // Called behind the read: what came meanwhile is counted too.
 void Staging::note_read(VolumeId volume, Lba lba, std::uint64_t count)
 {
-    for (const DomainId id : state_.domains.pending_over(volume, lba, lba + count)) {
+    for (const DomainId id :
+         state_.domains.others_pending_over(domain_, volume, lba, lba + count)) {
         read_from_[id] = state_.sequence;
     }
 }

@@ -111,7 +111,6 @@ public:
     Result<BlockStatus> block_status(VolumeId volume, Range range) override;
     Result<StreamId> open_stream(VolumeId volume) override;
     Status close_stream(VolumeId volume, StreamId stream) override;
-    void close_streams() override { state_->domains.close_streams(); }
     Result<TransactionId> begin(VolumeId volume) override { return transactions_.begin(volume); }
     Status commit(TransactionId transaction, bool durable) override;
     Result<VolumeId> volume_of(TransactionId transaction) override
@@ -434,11 +433,11 @@ Status StoreImpl::perform(const Operation& operation)
                                 operation.stream.value));
     }
     if (operation.kind == Kind::commit) {
+        COPPICE_TRY(state_->check_writable());
         COPPICE_ASSIGN(own, transactions_.volume_of(operation.transaction));
         if (own != operation.volume) {
-            return fail(ErrorCode::invalid_argument,
-                        fmt::format("transaction {} is one of volume {}",
-                                    operation.transaction.value, own.value));
+            return fail(ErrorCode::not_found, fmt::format("transaction {} is one of volume {}",
+                                                          operation.transaction.value, own.value));
         }
         return commit(operation.transaction, operation.fua);
     }

@@ -303,8 +303,6 @@ public:
     virtual Result<StreamId> open_stream(VolumeId volume) = 0;
     // What it has pending is written with the periodic commits.
     virtual Status close_stream(VolumeId volume, StreamId stream) = 0;
-    // All of them, of all volumes, as for a reset of the controller. Never waits.
-    virtual void close_streams() = 0;
 
     // -- input and output, waiting in the caller's task, in the volume's own order
     virtual Status read(VolumeId volume, std::uint64_t offset_bytes,
@@ -332,8 +330,8 @@ public:
     virtual Status abort(TransactionId transaction) = 0;
     // Whose it is; not_found when it has ended.
     virtual Result<VolumeId> volume_of(TransactionId transaction) = 0;
-    // All transactions, as for a reset of the controller; those that are being committed come to
-    // their end. `close` and `abandon` do this too. Never waits.
+    // All transactions; those that are being committed come to their end. `close` and `abandon` do
+    // this too. Never waits.
     virtual void abort_all() = 0;
 
     // Makes one state of all trees durable; recovery then has nothing to replay.

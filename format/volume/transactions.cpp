@@ -134,7 +134,9 @@ void Transactions::abort_all(const std::string& why)
 {
     const auto all = open_;
     for (const auto& [id, open] : all) {
-        if (!open->committing) {
+        if (open->committing) {
+            open->unwanted = why;  // unless it takes effect
+        } else {
             end(*open, why);
         }
     }
@@ -159,7 +161,7 @@ Status Transactions::perform(const Operation& operation)
     COPPICE_ASSIGN(open, find(operation.transaction));
     const Use in_use(state_.tasks, *open);
     if (open->staging.volume() != operation.volume) {
-        return fail(ErrorCode::invalid_argument,
+        return fail(ErrorCode::not_found,
                     fmt::format("transaction {} is one of volume {}", open->id.value,
                                 open->staging.volume().value));
     }
@@ -181,6 +183,10 @@ Status Transactions::stage(Open& open, const Operation& operation)
     Overlay claimed;
     std::uint64_t bytes = 0;
     COPPICE_TRY(claim(open.staging.volume(), operation, claimed, bytes));
+    if (bytes > kMaxTransactionBytes) {
+        return fail(ErrorCode::too_large,
+                    fmt::format("a transaction stages at most {} bytes", kMaxTransactionBytes));
+    }
     COPPICE_TRY(check_room(bytes));
     open.claimed_bytes = bytes;
     open.watch->claimed = &claimed;
@@ -288,6 +294,9 @@ Result<VolumeId> Transactions::commit(TransactionId id)
         end(*open, "it met a conflict");
     }
     open->committing = false;
+    if (!open->ended && !open->unwanted.empty()) {
+        end(*open, open->unwanted);
+    }
     return tl::unexpected<Error>(done.error());
 }
 

@@ -54,6 +54,7 @@ private:
         std::uint64_t last_use_ns = 0;
         std::uint64_t claimed_bytes = 0;  // of the call under way
         bool committing = false;
+        std::string unwanted;  // why it ends, unless the commit under way takes effect
         bool ended = false;
     };
     class Use;
