@@ -230,7 +230,14 @@ bool JournalReplay::operation_data_verify(const JournalOperation& operation)
 {
     const layout::OperationRecord& record = operation.record;
     if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
-        (record.flags & layout::kOperationHasData) != 0 || record.sequence <= image_.sequence()) {
+        record.sequence <= image_.sequence()) {
+        return true;
+    }
+    if (record.block + record.length >
+        std::max(image_.image_blocks(), image_.file_blocks()) + layout::kMaxLostGrowth) {
+        return false;
+    }
+    if ((record.flags & layout::kOperationHasData) != 0) {
         return true;
     }
     const auto buffer =

@@ -81,6 +81,8 @@ void JournalScan::look_for_loss()
             (lost_superblock == nullptr || block.generation > lost_superblock->generation)) {
             lost_superblock = &block;
         }
+        // True of every commit that is valid up to there, though its own may be torn.
+        newest_synced_ = std::max(newest_synced_, block.synced);
         if (block.synced >= next_commit_ &&
             (lost_commit == nullptr || block.synced > lost_commit->synced)) {
             lost_commit = &block;

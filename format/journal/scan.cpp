@@ -86,7 +86,7 @@ private:
     }
 
     // Nothing valid in the ring may show that more was durable than what was found.
-    Status look_for_loss() const
+    Status look_for_loss()
     {
         for (std::uint64_t i = 0; i < start_.blocks; ++i) {
             const auto found = header(i);
@@ -100,8 +100,12 @@ private:
                                         start_.start_block + i, found->generation.get(),
                                         start_.generation.value));
             }
-            if (found->commit >= position_.commit.value &&
-                found->synced >= position_.commit.value) {
+            if (found->commit < position_.commit.value) {
+                continue;  // it has gone round
+            }
+            // True of every commit that is valid up to there, though its own may be torn.
+            result_.synced = std::max(result_.synced, CommitNo(found->synced));
+            if (found->synced >= position_.commit.value) {
                 return fail(ErrorCode::journal_damaged,
                             fmt::format("commit {} was durable and is damaged at journal block {}",
                                         position_.commit.value,

@@ -33,6 +33,9 @@ inline constexpr std::uint64_t kMinJournalBlocks = 1024;   // 4 MiB
 inline constexpr std::uint64_t kMaxJournalBlocks = 16384;  // 64 MiB
 inline constexpr std::uint64_t kGroupBlocks = 8192;        // 32 MiB
 inline constexpr std::uint64_t kMaxBlock = (1ULL << 48) - 1;
+// By so many blocks (64 GiB) a crash may have undone the growth of the file behind operations whose
+// data, zeroes, still verify. Who names blocks further behind its end is not believed.
+inline constexpr std::uint64_t kMaxLostGrowth = 1ULL << 24;
 inline constexpr std::uint64_t kMaxVolumeBytes = 1ULL << 56;
 // No map reaches further: a volume, and the VM state behind its end.
 inline constexpr std::uint64_t kMapEnd = kMaxVolumeBytes / kBlockBytes * 2;

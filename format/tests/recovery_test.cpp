@@ -212,6 +212,16 @@ std::vector<Row> commit_rows()
              image.flip(9000, 5);
          },
          {.commits = 2, .operations = 2}},
+        // The commit that says so is torn itself.
+        {"synced-and-not-read",
+         [](Input& image) {
+             image.finish();
+             image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+             image.large_commit(22, 1);
+             image.flip(9000, 5);
+             image.flip(kRing + 3, 700);
+         },
+         one},
         {"verified",
          [](Input& image) {
              image.finish();
@@ -627,4 +637,46 @@ TEST_CASE("data of the tail that cannot be read count only before the first that
         REQUIRE(!opened.error);
         REQUIRE(opened.info.replayed_commits == expected);
     }
+}
+
+TEST_CASE("blocks far behind the end of the file are nobody's")
+{
+    // As large as an image can be: an open that believed it would make room for all before it.
+    const std::uint64_t far = kMaxBlock - 1;
+    const bool synced = GENERATE(false, true);
+    Input image;
+    image.finish();
+    image.commit({image.write_one(21, 500, 9000)}, {}, 0);
+    OperationRecord record = test::write_operation(1, 22, 501, far);
+    record.checksum = data_checksum(test::Bytes(kBlockBytes));  // what is read there
+    image.commit({record}, {}, 0);
+    if (synced) {
+        image.commit({image.write_one(23, 502, 9002)}, {}, 2);
+    }
+    for (const bool read_only : {true, false}) {
+        const Opened opened = open(image, read_only);
+        if (synced) {
+            expect_refused(opened, ErrorCode::bad_record);
+        } else {
+            expect_opened(opened, {.commits = 1, .operations = 1});
+        }
+    }
+    image.tasks.run([&] {
+        const auto report = check(image.disk, {});
+        REQUIRE(report);
+        REQUIRE(report->clean() == !synced);
+        REQUIRE((synced || report->journal_commits == 1));
+    });
+}
+
+TEST_CASE("no image is made without a volume")
+{
+    FiberTasks tasks;
+    MemoryDisk disk(tasks);
+    tasks.run([&] {
+        const Status made = Store::create(disk, {});
+        REQUIRE_FALSE(made);
+        REQUIRE(made.error().code == ErrorCode::invalid_argument);
+        REQUIRE(disk.bytes().size_bytes() == 0);
+    });
 }

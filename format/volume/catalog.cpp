@@ -136,6 +136,15 @@ std::vector<Catalog::Item> Catalog::items() const
     return result;
 }
 
+bool Catalog::possible(const Volume& volume)
+{
+    const layout::VolumeRecord& record = volume.record;
+    return record.size_bytes <= layout::kMaxVolumeBytes && record.size_bytes % 512 == 0 &&
+           (record.lba_shift == 9 || record.lba_shift == 12) &&
+           record.flush_mode <= static_cast<std::uint8_t>(layout::FlushMode::ordered) &&
+           check_name(volume.name()).empty();
+}
+
 Status Catalog::add_item(const layout::CatalogItem& item)
 {
     const std::uint64_t id = item.id;
@@ -146,11 +155,7 @@ Status Catalog::add_item(const layout::CatalogItem& item)
     case layout::CatalogKind::volume: {
         Volume volume{VolumeId(id), {}, record_of<layout::VolumeRecord>(item)};
         volume.version = VersionId(volume.record.version);
-        const std::uint64_t size = volume.record.size_bytes;
-        if (size > layout::kMaxVolumeBytes || size % 512 != 0 ||
-            (volume.record.lba_shift != 9 && volume.record.lba_shift != 12) ||
-            volume.record.flush_mode > static_cast<std::uint8_t>(layout::FlushMode::ordered) ||
-            !check_name(volume.name()).empty()) {
+        if (!possible(volume)) {
             return fail(ErrorCode::bad_record, fmt::format("catalog: volume {} has an impossible "
                                                            "size, name, LBA size or flush mode",
                                                            id));
@@ -188,6 +193,13 @@ Status Catalog::add_item(const layout::CatalogItem& item)
 
 Status Catalog::verify() const
 {
+    const auto beyond = [](const auto& numbers, std::uint64_t next) {
+        return !numbers.empty() && numbers.rbegin()->first.value >= next;
+    };
+    if (beyond(volumes, next_volume) || beyond(versions, next_version) ||
+        beyond(lists, next_list)) {
+        return fail(ErrorCode::bad_record, "catalog: a number is in use that is to be given out");
+    }
     for (const auto& [id, volume] : volumes) {
         const Version* version = this->version(volume.version);
         if (version == nullptr || version->volume != id || version->head == volume.snapshot()) {

@@ -83,6 +83,8 @@ public:
     std::vector<Item> items() const;
     std::size_t item_count() const { return volumes.size() + versions.size() + lists.size(); }
     // Takes one item of the catalog tree in; an Error names what cannot be.
+    // Can there be such a volume: its size, name, LBA size and flush mode?
+    static bool possible(const Volume& volume);
     Status add_item(const layout::CatalogItem& item);
     // After all items: do they fit together?
     Status verify() const;

@@ -363,6 +363,9 @@ Result<layout::VolumeRecord> Effects::volume_record(const JournalOperation& oper
         return impossible(operation.record, "it has no volume record");
     }
     std::memcpy(static_cast<void*>(&record), operation.payload.data(), sizeof(record));
+    if (!Catalog::possible({{}, {}, record})) {
+        return impossible(operation.record, "its volume cannot be");
+    }
     return record;
 }
 

@@ -12,13 +12,16 @@ namespace {
 Status load_catalog(State& state)
 {
     const Tree tree(state.cache, kCatalogShape);
+    Catalog fresh;
+    Key next;  // all before it is in `fresh`
     for (;;) {
         CacheUse use(state.cache);
-        Catalog fresh;
         Cursor cursor(state.cache, kCatalogShape, state.catalog_root);
-        auto missing = cursor.seek(Key());
+        auto missing = cursor.seek(next);
         while (!missing && cursor.valid()) {
-            COPPICE_TRY(fresh.add_item(cursor.get<layout::CatalogItem>()));
+            const auto item = cursor.get<layout::CatalogItem>();
+            COPPICE_TRY(fresh.add_item(item));
+            next = Key(item.kind, item.id + 1);
             missing = cursor.next();
         }
         if (missing) {

@@ -1,6 +1,7 @@
 #include "format/volume/replay.h"
 
 #include <algorithm>
+#include <fmt/format.h>
 
 #include "format/base/check.h"
 #include "format/base/rules.h"
@@ -37,7 +38,7 @@ public:
 
     Status run(Scan& scan)
     {
-        note_data(scan);
+        COPPICE_TRY(note_data(scan));
         COPPICE_TRY(state_.space.read_noted_groups());
         take_commands(scan);
         for (std::size_t begin = 0; begin < commands_.size();) {
@@ -56,7 +57,7 @@ public:
     }
 
 private:
-    void note_data(const Scan& scan);
+    Status note_data(const Scan& scan);
     void take_commands(Scan& scan);
     bool simple(Command command);
     std::size_t run_end(std::size_t begin);
@@ -80,12 +81,21 @@ private:
 };
 
 // First what is data, so that no node is put there on the way.
-void Replay::note_data(const Scan& scan)
+Status Replay::note_data(const Scan& scan)
 {
+    COPPICE_ASSIGN(file_blocks, state_.file_blocks());
     for (const ScannedCommit& scanned : scan.commits) {
         for (const JournalOperation& operation : scanned.commit.operations) {
             const auto& record = operation.record;
             if (is_write(operation) && to_be_applied(state_, operation)) {
+                if (scanned.commit.commit <= scan.synced &&
+                    record.block + record.length > file_blocks) {
+                    return fail(ErrorCode::bad_record,
+                                fmt::format("journal operation {}: its data end at block {}, "
+                                            "behind the end of the file",
+                                            operation.sequence().value,
+                                            record.block + record.length));
+                }
                 for (std::uint64_t at = 0; at < record.length; at += layout::kGroupBlocks) {
                     state_.space.note_data_block(BlockNo(record.block + at));
                 }
@@ -93,6 +103,7 @@ void Replay::note_data(const Scan& scan)
             }
         }
     }
+    return {};
 }
 
 // The commands in the order in which they took effect. Domains may have been committed in another;

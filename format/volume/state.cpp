@@ -100,6 +100,12 @@ Status State::sync()
     return {};
 }
 
+Result<std::uint64_t> State::file_blocks() const
+{
+    COPPICE_ASSIGN(bytes, disk.size_bytes());
+    return std::max(bytes / kBlockBytes, space.tree_totals().image_blocks);
+}
+
 Status State::stopping(Status done)
 {
     if (!done) {

@@ -123,6 +123,8 @@ struct State {
     // once and a second sync beside it would succeed. A failure stops all writing: the host may
     // have dropped what it could not write. (task)
     Status sync();
+    // Whole blocks of the host file, or of the image as its superblock has it, whichever is more.
+    Result<std::uint64_t> file_blocks() const;
     // What the open showed may lie in the host's cache only, where a process that was killed left
     // it. The first flush covers it as well.
     Status sync_what_was_found()

@@ -481,12 +481,13 @@ std::optional<FlushMode> flush_mode_of(std::string_view name)
 
 Status Store::create(Disk& disk, const CreateOptions& options)
 {
-    if (options.volume_bytes != 0) {
-        COPPICE_TRY(check_size(options.volume_bytes));
-        COPPICE_TRY(check_lba(options.lba_shift, options.volume_bytes));
-        if (const std::string problem = check_name(options.volume_name); !problem.empty()) {
-            return fail(ErrorCode::invalid_argument, problem);
-        }
+    if (options.volume_bytes == 0) {
+        return fail(ErrorCode::invalid_argument, "an image is made with a volume; it needs a size");
+    }
+    COPPICE_TRY(check_size(options.volume_bytes));
+    COPPICE_TRY(check_lba(options.lba_shift, options.volume_bytes));
+    if (const std::string problem = check_name(options.volume_name); !problem.empty()) {
+        return fail(ErrorCode::invalid_argument, problem);
     }
     const Geometry geometry = geometry_for(options.volume_bytes, options.journal_bytes);
     auto superblock_memory = std::make_unique<layout::Superblock>();  // not on the task's stack
@@ -537,14 +538,12 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     OpenOptions open;
     auto state = std::make_unique<State>(disk, open, header, superblock);
     StoreImpl store(std::move(state));
-    if (options.volume_bytes != 0) {
-        NewVolume volume;
-        volume.name = options.volume_name;
-        volume.size_bytes = options.volume_bytes;
-        volume.lba_shift = options.lba_shift;
-        volume.flush = options.flush;
-        COPPICE_TRY(store.create_volume(volume));
-    }
+    NewVolume volume;
+    volume.name = options.volume_name;
+    volume.size_bytes = options.volume_bytes;
+    volume.lba_shift = options.lba_shift;
+    volume.flush = options.flush;
+    COPPICE_TRY(store.create_volume(volume));
     COPPICE_TRY(store.close());
     COPPICE_TRY(disk.write(0, std::as_bytes(std::span(&header, 1))));
     return disk.sync();

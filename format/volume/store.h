@@ -50,7 +50,7 @@ inline constexpr std::uint64_t kTransactionTimeoutNs = 60'000'000'000;
 
 struct CreateOptions {
     Uuid uuid;                       // identity of the image
-    std::uint64_t volume_bytes = 0;  // size of the first volume (id 1); 0: no volume
+    std::uint64_t volume_bytes = 0;  // size of the first volume (id 1); every image has one
     std::string volume_name = "main";
     unsigned lba_shift = 12;  // 9 or 12
     FlushMode flush = FlushMode::durable;

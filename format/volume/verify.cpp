@@ -184,6 +184,18 @@ void append_data(const State& state, const DecodedCommit& commit, std::size_t nu
     }
 }
 
+// What no crash can have left: blocks so far behind the end of the file that they were never there.
+bool out_of_reach(const State& state, const DecodedCommit& commit, std::uint64_t file_blocks)
+{
+    return std::any_of(commit.operations.begin(), commit.operations.end(),
+                       [&](const auto& operation) {
+                           return operation.type() == layout::OperationType::write &&
+                                  operation.sequence() > state.durable_sequence &&
+                                  operation.record.block + operation.record.length >
+                                      file_blocks + layout::kMaxLostGrowth;
+                       });
+}
+
 }  // namespace
 
 Status verify_tail(State& state, Scan& scan)
@@ -193,6 +205,12 @@ Status verify_tail(State& state, Scan& scan)
     while (next < commits.size() &&
            (commits[next].commit.commit <= scan.synced || !obeys(Rule::verify_tail))) {
         ++next;
+    }
+    COPPICE_ASSIGN(file_blocks, state.file_blocks());
+    for (std::size_t i = next; i < commits.size(); ++i) {
+        if (out_of_reach(state, commits[i].commit, file_blocks)) {
+            commits.resize(i);
+        }
     }
     while (next < commits.size()) {
         std::vector<Piece> pieces;
