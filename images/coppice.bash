@@ -64,8 +64,8 @@ _coppice()
             return
         fi
         options="--json --force-share --help"
-        [[ $part == journal ]] && options+=" --all" ;;
-    set) options="--flush --volume --json --help" ;;
+        [[ $part == journal ]] && options+=" --all --checksums" ;;
+    set) options="--flush --group --volume --json --help" ;;
     create) options="--lba --flush --name --journal --force --json --help" ;;
     info) options="--json --force-share --help" ;;
     clone) options="--volume --json --help" ;;

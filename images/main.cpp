@@ -257,6 +257,7 @@ int main(int argc, char** argv)
     add_map(app, commands);
     add_dump(app, commands);
     try {
+    journal->add_flag("--checksums", commands.dump.checksums, "also the checksums of written data");
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {

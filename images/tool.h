@@ -73,7 +73,8 @@ struct MapCommand : ImageOptions {
 struct DumpCommand : ImageOptions {
     std::string tree;  // "catalog", "map:3", ...
     std::uint64_t block = 0;
-    bool all = false;  // journal: also blocks that recovery does not look at
+    bool all = false;        // journal: also blocks that recovery does not look at
+    bool checksums = false;  // journal: those of the data too
 };
 
 int run_create(const CreateCommand& command);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "format/base/checksum.h"
+#include "format/check/journal_data.h"
 
 namespace coppice::checker {
 
@@ -12,7 +13,6 @@ namespace {
 // Snapshots copy what their volume holds in the model. A journal of a million writes under
 // thousands of snapshots would fill any memory; the model gives up before (some 500 MB).
 constexpr std::uint64_t kMaxCopied = 8'000'000;
-constexpr std::uint64_t kVerifyBlocks = 256;
 
 using layout::OperationType;
 
@@ -120,7 +120,7 @@ void JournalReplay::gather()
         }
         // Data that no sync is known to cover decide whether the commit counts at all.
         const bool synced = place.commit <= scan_.newest_synced();
-        if (!synced && !data_verify(commit)) {
+        if (!synced && !data_verify(image_, commit)) {
             return;
         }
         ++report.journal_commits;
@@ -201,55 +201,6 @@ void JournalReplay::verify_block(const JournalOperation& operation, std::uint64_
          .blocks = 1});
 }
 
-// The data of a block that the commit carries itself; else nothing.
-std::span<const std::byte> JournalReplay::carried_data(const JournalOperation& operation,
-                                                       std::uint64_t index)
-{
-    if ((operation.record.flags & layout::kOperationHasData) == 0) {
-        return {};
-    }
-    const std::size_t checksums = (operation.record.length - 1) * sizeof(Le32);
-    return operation.payload.subspan(checksums + index * kBlockBytes, kBlockBytes);
-}
-
-std::uint32_t JournalReplay::expected_checksum(const JournalOperation& operation,
-                                               std::uint64_t index)
-{
-    return index == 0 ? operation.record.checksum.get()
-                      : copy_out<Le32>(operation.payload.data() + (index - 1) * sizeof(Le32)).get();
-}
-
-bool JournalReplay::data_verify(const Commit& commit)
-{
-    return std::all_of(
-        commit.operations.begin(), commit.operations.end(),
-        [this](const JournalOperation& operation) { return operation_data_verify(operation); });
-}
-
-bool JournalReplay::operation_data_verify(const JournalOperation& operation)
-{
-    const layout::OperationRecord& record = operation.record;
-    if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
-        (record.flags & layout::kOperationHasData) != 0 || record.sequence <= image_.sequence()) {
-        return true;
-    }
-    const auto buffer =
-        std::make_unique<Block[]>(std::min<std::uint64_t>(record.length, kVerifyBlocks));
-    for (std::uint64_t at = 0; at < record.length; at += kVerifyBlocks) {
-        const std::uint64_t count = std::min<std::uint64_t>(kVerifyBlocks, record.length - at);
-        const std::span<std::byte> bytes(buffer[0].bytes.data(), count * kBlockBytes);
-        if (!image_.read_blocks(record.block + at, bytes)) {
-            return false;
-        }
-        for (std::uint64_t i = 0; i < count; ++i) {
-            if (data_checksum(buffer[i].bytes) != expected_checksum(operation, at + i)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 void JournalReplay::apply(std::uint64_t commit, const JournalOperation& operation)
 {
     const std::string wrong = apply_to_model(operation);
@@ -267,10 +218,10 @@ void JournalReplay::report_operation(std::uint64_t commit, const JournalOperatio
     findings_.add(
         {.severity = Severity::corruption,
          .kind = FindingKind::replay,
-         .text = fmt::format("journal commit {}, operation of sequence {} (type {}, "
+         .text = fmt::format("journal commit {}, operation of sequence {} ({}, "
                              "volume {}, lba {}, {} blocks): {}",
-                             commit, record.sequence.get(), record.type, record.volume.get(),
-                             record.lba.get(), record.length.get(), wrong),
+                             commit, record.sequence.get(), operation_type_name(record.type),
+                             record.volume.get(), record.lba.get(), record.length.get(), wrong),
          .tree = "journal",
          .block = data ? record.block.get() : 0,
          .blocks = data ? record.length.get() : 0,

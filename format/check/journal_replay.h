@@ -67,13 +67,8 @@ private:
     };
 
     void load_volumes();
-    bool data_verify(const Commit& commit);
-    bool operation_data_verify(const JournalOperation& operation);
     void verify_placed();
     void verify_block(const JournalOperation& operation, std::uint64_t index, Block& buffer);
-    static std::span<const std::byte> carried_data(const JournalOperation& operation,
-                                                   std::uint64_t index);
-    static std::uint32_t expected_checksum(const JournalOperation& operation, std::uint64_t index);
     void gather();
     void apply(std::uint64_t commit, const JournalOperation& operation);
     void report_operation(std::uint64_t commit, const JournalOperation& operation,

@@ -16,78 +16,14 @@
 #include "format/disk/file_disk.h"
 #include "format/layout/layout.h"
 #include "format/volume/store.h"
+#include "images/tests/folder.h"
 
 using namespace coppice;
 using nlohmann::json;
+using namespace coppice::images;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Run {
-    int code = -1;
-    std::string out;
-    std::string err;
-};
-
-std::string contents(const fs::path& path)
-{
-    std::ifstream file(path, std::ios::binary);
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-}
-
-// A folder of its own for each test, where the tool is run.
-class Folder {
-public:
-    Folder()
-    {
-        std::string pattern = (fs::temp_directory_path() / "coppice-tool-XXXXXX").string();
-        REQUIRE(mkdtemp(pattern.data()) != nullptr);
-        path = pattern;
-    }
-    ~Folder() { fs::remove_all(path); }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-
-    Run run(const std::string& arguments) const
-    {
-        const std::string command =
-            fmt::format("cd '{}' && {} '{}' {} >'{}/.out' 2>'{}/.err' </dev/null", path.string(),
-                        prefix, COPPICE_TOOL, arguments, path.string(), path.string());
-        const int status = std::system(command.c_str());
-        INFO(arguments);
-        REQUIRE(WIFEXITED(status));  // no signal, no abort
-        Run result{WEXITSTATUS(status), contents(path / ".out"), contents(path / ".err")};
-        REQUIRE(result.code <= 4);
-        return result;
-    }
-    // Must succeed; what it printed.
-    std::string ok(const std::string& arguments) const
-    {
-        const Run result = run(arguments);
-        INFO(arguments << "\n" << result.out << result.err);
-        REQUIRE(result.code == 0);
-        REQUIRE(result.err.empty());
-        return result.out;
-    }
-    json ok_json(const std::string& arguments) const { return json::parse(ok(arguments)); }
-    // Must fail with this code and exactly one line, which begins and reads as it should.
-    std::string fails(const std::string& arguments, int code, const std::string& part) const
-    {
-        const Run result = run(arguments);
-        INFO(arguments << "\n" << result.out << result.err);
-        REQUIRE(result.code == code);
-        REQUIRE(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-        REQUIRE(result.err.rfind("coppice: ", 0) == 0);
-        REQUIRE(result.err.find(part) != std::string::npos);
-        return result.err;
-    }
-    std::string file(const std::string& name) const { return (path / name).string(); }
-
-    fs::path path;
-    std::string prefix;  // of the command line
-};
 
 // Writes `blocks` random blocks at `block` of the volume "main".
 void write_data(const std::string& path, std::uint64_t block, std::uint64_t blocks)
@@ -568,7 +504,7 @@ TEST_CASE("a journal that was not checkpointed is shown and replayed")
     });
     const json journal = folder.ok_json("dump journal --json d");
     REQUIRE(!journal["commits"].empty());
-    REQUIRE(folder.ok("dump journal d").find("type write") != std::string::npos);
+    REQUIRE(folder.ok("dump journal d").find("volume 1: write lba 0 to 2") != std::string::npos);
     const json info = folder.ok_json("info --json d");
     REQUIRE(info["replayed_operations"] == 1);
     REQUIRE(info["volumes"][0]["mapped_bytes"] == 3 * kBlockBytes);

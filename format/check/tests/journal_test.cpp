@@ -1,6 +1,7 @@
 // The checker's own reading of the journal: a test for each row of FORMAT.md's table, and replayed
 // operations that collide with what is there.
 #include "coppice-catch.h"
+#include "format/check/journal_scan.h"
 #include "format/check/tests/image_builder.h"
 
 using namespace coppice;
@@ -36,6 +37,23 @@ void expect(const CheckReport& report, FindingKind kind, std::string_view part)
     REQUIRE(report.findings.size() == 1);
     REQUIRE(finding_name(report.findings[0].kind) == finding_name(kind));
     REQUIRE(report.findings[0].text.find(part) != std::string::npos);
+}
+
+// The row of the table by which the chain of commits ends.
+std::string end_row(test::ImageBuilder& image)
+{
+    std::string row;
+    image.tasks.run([&] {
+        const CheckOptions options;
+        CheckReport report;
+        checker::Findings findings(options, report);
+        checker::Image opened(image.disk);
+        REQUIRE(opened.load(findings));
+        checker::JournalScan scan(opened, findings);
+        scan.run();
+        row = scan.end().row;
+    });
+    return row;
 }
 
 constexpr std::uint64_t kRing = kJournalStart;
@@ -105,7 +123,10 @@ TEST_CASE("a torn tail is no damage")
         many.push_back(image.write_one(22 + i, 501 + i, 9001 + i));
     }
     image.commit(many, {}, 1);
-    image.flip(kRing + GENERATE(std::uint64_t{1}, std::uint64_t{2}), 700);
+    REQUIRE(end_row(image) == "nothing-written");
+    const std::uint64_t torn = GENERATE(std::uint64_t{1}, std::uint64_t{2});
+    image.flip(kRing + torn, 700);
+    REQUIRE(end_row(image) == (torn == 1 ? "torn-first-block" : "torn-later-block"));
     const CheckReport report = image.check();
     INFO(texts(report));
     REQUIRE(report.clean());
@@ -119,6 +140,7 @@ TEST_CASE("a damaged commit that was synced is corruption")
     image.commit({image.write_one(22, 501, 9001)}, {}, 1);
     image.commit({image.write_one(23, 502, 9002)}, {}, 2);
     image.flip(kRing + GENERATE(std::uint64_t{0}, std::uint64_t{1}), 700);
+    REQUIRE(end_row(image) == "first-block-damaged");
     expect(image.check(), FindingKind::journal, "journal_damaged");
 }
 
@@ -127,6 +149,7 @@ TEST_CASE("the superblock knows too what was synced")
     ExampleImage image;
     image.superblock.journal_synced = 1;
     image.finish();
+    REQUIRE(end_row(image) == "synced-by-superblock");
     expect(image.check(), FindingKind::journal, "journal_damaged");
 }
 
@@ -134,6 +157,7 @@ TEST_CASE("a newer generation in the ring means a lost superblock")
 {
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0, 3);
+    REQUIRE(end_row(image) == "superblock-lost");
     expect(image.check(), FindingKind::journal, "superblock_lost");
 }
 
@@ -150,6 +174,7 @@ TEST_CASE("blocks of another incarnation do not fit the chain")
     again.commit({again.write_one(21, 700, 9005)}, {}, 0);
     again.write(kRing + 1, image.read(kRing + 1));
     again.journal_data(9001);
+    REQUIRE(end_row(again) == "other-incarnation");
     const CheckReport report = again.check();
     INFO(texts(report));
     REQUIRE(report.clean());
