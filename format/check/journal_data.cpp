@@ -58,10 +58,9 @@ std::span<const std::byte> carried_data(const JournalOperation& operation, std::
 
 bool data_verify(Image& image, const Commit& commit)
 {
-    return std::all_of(commit.operations.begin(), commit.operations.end(),
-                       [&](const JournalOperation& operation) {
-                           return operation_data_verify(image, operation);
-                       });
+    return std::all_of(
+        commit.operations.begin(), commit.operations.end(),
+        [&](const JournalOperation& operation) { return operation_data_verify(image, operation); });
 }
 
 }  // namespace coppice::checker

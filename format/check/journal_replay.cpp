@@ -97,11 +97,40 @@ void JournalReplay::run(bool apply_operations)
     }
 }
 
+void JournalReplay::Orders::load(const Catalog& catalog)
+{
+    for (const auto& [id, volume] : catalog.volumes()) {
+        groups_[id] = volume.record.consistency_group;
+    }
+}
+
+// A volume joins and leaves a group in its own order, with everything before it, so that what
+// stands in the ring before that is of the old group, and what stands behind it of the new one.
+std::uint64_t JournalReplay::Orders::take(const JournalOperation& operation)
+{
+    const layout::OperationRecord& record = operation.record;
+    const std::uint32_t group = record.stream == 0 ? groups_[record.volume] : 0;
+    std::uint64_t& in_domain = last_[{record.volume.get(), record.stream.get()}];
+    std::uint64_t& in_group = last_of_group_[group];
+    const std::uint64_t before = std::max(in_domain, group == 0 ? 0 : in_group);
+    if (record.sequence <= before) {
+        return before;
+    }
+    in_domain = record.sequence;
+    in_group = record.sequence;
+    if (record.type == static_cast<std::uint8_t>(OperationType::change_volume)) {
+        groups_[record.volume] =
+            copy_out<layout::VolumeRecord>(operation.payload.data()).consistency_group;
+    }
+    return 0;
+}
+
 // The operations that recovery applies, up to the first commit that does not count.
 void JournalReplay::gather()
 {
     CheckReport& report = findings_.report();
-    std::map<std::pair<std::uint32_t, std::uint16_t>, std::uint64_t> last;  // of each domain
+    Orders orders;
+    orders.load(catalog_);
     Commit commit;
     std::uint64_t done = 0;
     for (const CommitPlace& place : scan_.commits()) {
@@ -130,14 +159,13 @@ void JournalReplay::gather()
                 continue;  // the trees have it
             }
             ++report.journal_operations;
-            std::uint64_t& before = last[{record.volume.get(), record.stream.get()}];
-            if (record.sequence <= before) {
+            if (const std::uint64_t before = orders.take(operation); before != 0) {
                 report_operation(
                     place.commit, operation,
-                    fmt::format("a later operation of its domain ({}) came before it", before));
+                    fmt::format("a later operation of its domain or group ({}) came before it",
+                                before));
                 continue;
             }
-            before = record.sequence;
             // Data and checksums are looked at commit by commit; what is kept is for management.
             const bool data = record.type == static_cast<std::uint8_t>(OperationType::write);
             gathered_.push_back({place.commit, synced, operation, {}});
@@ -407,6 +435,9 @@ std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeReco
         volumes_.contains(static_cast<std::uint32_t>(id))) {
         return fmt::format("the number {} of the new volume was given out before", id);
     }
+    if (std::string wrong = judge_group(record); !wrong.empty()) {
+        return wrong;
+    }
     VolumeModel& model = volumes_[static_cast<std::uint32_t>(id)];
     model.snapshot = (record.flags & layout::kVolumeSnapshot) != 0;
     model.size_blocks = divide_up(record.size_bytes, kBlockBytes);
@@ -457,6 +488,9 @@ std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
 std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume)
 {
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    if (std::string wrong = judge_group(record); !wrong.empty()) {
+        return wrong;
+    }
     volume.size_blocks = divide_up(record.size_bytes, kBlockBytes);
     if (operation.record.length > 0) {
         cut(volume, operation.record.lba, operation.record.length);

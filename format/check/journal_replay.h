@@ -58,6 +58,20 @@ private:
         Overlay placed;
     };
 
+    // The operations of a domain, and the own ones of the volumes of a group, stand in the journal
+    // in ascending sequence.
+    class Orders {
+    public:
+        void load(const Catalog& catalog);
+        // Takes the next operation; the sequence that should not have come before it, or 0.
+        std::uint64_t take(const JournalOperation& operation);
+
+    private:
+        std::map<std::pair<std::uint32_t, std::uint16_t>, std::uint64_t> last_;  // of each domain
+        std::map<std::uint32_t, std::uint64_t> last_of_group_;
+        std::map<std::uint32_t, std::uint32_t> groups_;  // of volumes
+    };
+
     // An operation that counts; its payload if it is not of a write.
     struct Gathered {
         std::uint64_t commit;

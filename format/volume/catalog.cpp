@@ -150,10 +150,13 @@ Status Catalog::add_item(const layout::CatalogItem& item)
         if (size > layout::kMaxVolumeBytes || size % 512 != 0 ||
             (volume.record.lba_shift != 9 && volume.record.lba_shift != 12) ||
             volume.record.flush_mode > static_cast<std::uint8_t>(layout::FlushMode::ordered) ||
+            volume.record.consistency_group >
+                (volume.snapshot() ? 0 : layout::kMaxConsistencyGroup) ||
             !check_name(volume.name()).empty()) {
-            return fail(ErrorCode::bad_record, fmt::format("catalog: volume {} has an impossible "
-                                                           "size, name, LBA size or flush mode",
-                                                           id));
+            return fail(ErrorCode::bad_record,
+                        fmt::format("catalog: volume {} has an impossible size, name, LBA size, "
+                                    "flush mode or consistency group",
+                                    id));
         }
         volumes[volume.id] = volume;
         return {};

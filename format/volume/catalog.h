@@ -47,6 +47,7 @@ struct Volume {
     {
         return (record.flags & (layout::kVolumeSnapshot | layout::kVolumeReadOnly)) != 0;
     }
+    ConsistencyGroup group() const { return ConsistencyGroup(record.consistency_group); }
     std::uint64_t size_bytes() const { return record.size_bytes; }
     std::uint64_t size_blocks() const { return divide_up(record.size_bytes, kBlockBytes); }
 };

@@ -12,7 +12,13 @@ namespace {
 
 // The example with a journal. Operations write to lba 500 and up, blocks 9000 and up.
 struct JournalImage : ExampleImage {
-    JournalImage() { finish(); }
+    // Volumes "main" (1) and "copy" (3) in this consistency group.
+    explicit JournalImage(std::uint32_t group = 0)
+    {
+        main_record.consistency_group = group;
+        copy_record.consistency_group = group;
+        finish();
+    }
 
     OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block)
     {
@@ -210,6 +216,63 @@ TEST_CASE("operations that the superblock contains are not applied again")
     INFO(texts(report));
     REQUIRE(report.clean());
     REQUIRE(report.journal_operations == 1);
+}
+
+TEST_CASE("the volumes of a group stand in the journal in one order")
+{
+    const std::uint32_t group = GENERATE(0U, 5U);
+    JournalImage image(group);
+    const auto of_copy = [&](std::uint64_t sequence, std::uint64_t lba, std::uint64_t block) {
+        OperationRecord record = image.write_one(sequence, lba, block);
+        record.volume = 3;
+        return record;
+    };
+    const auto to_group = [&](VolumeRecord record, std::uint32_t volume, std::uint64_t sequence,
+                              std::uint32_t number) {
+        OperationRecord change{};
+        change.type = static_cast<std::uint8_t>(OperationType::change_volume);
+        change.volume = volume;
+        change.sequence = sequence;
+        change.payload_bytes = sizeof(VolumeRecord);
+        record.consistency_group = number;
+        image.commit({change}, test::bytes_of(record), 1);
+    };
+    image.commit({image.write_one(22, 500, 9000)}, {}, 0);
+    SECTION("in reverse")
+    {
+        image.commit({of_copy(21, 500, 9001)}, {}, 1);
+        const CheckReport report = image.check();
+        INFO(texts(report));
+        REQUIRE(report.clean() == (group == 0));
+        REQUIRE((group == 0 || report.findings[0].text.find("group (22)") != std::string::npos));
+    }
+    SECTION("a stream has its own order")
+    {
+        OperationRecord record = of_copy(21, 500, 9001);
+        record.stream = 1;
+        image.commit({record}, {}, 1);
+        REQUIRE(image.check().clean());
+    }
+    SECTION("when it has left")
+    {
+        to_group(image.copy_record, 3, 23, 0);
+        image.commit({image.write_one(25, 501, 9001)}, {}, 2);
+        image.commit({of_copy(24, 500, 9002)}, {}, 3);
+        REQUIRE(image.check().clean());
+    }
+    SECTION("when both have joined")
+    {
+        to_group(image.copy_record, 3, 23, 9);
+        to_group(image.main_record, 1, 24, 9);
+        image.commit({of_copy(26, 500, 9002)}, {}, 3);
+        image.commit({image.write_one(25, 501, 9001)}, {}, 4);
+        expect(image.check(), FindingKind::replay, "group (26)");
+    }
+    SECTION("in a group that cannot be")
+    {
+        to_group(image.copy_record, 3, 23, 256);
+        expect(image.check(), FindingKind::replay, "consistency group 256");
+    }
 }
 
 TEST_CASE("replayed data in blocks that something else uses are corruption")
