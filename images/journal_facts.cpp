@@ -190,10 +190,9 @@ std::string operation_text(const Json& facts)
     }
     if (facts.contains("data")) {
         const Json& data = facts["data"];
-        text +=
-            fmt::format(", data {} block {}",
-                        data["in_commit"] == true ? "journaled in this commit, for" : "at",
-                        span_text(number(data, "block"), number(facts, "length")));
+        text += fmt::format(", data {} block {}",
+                            data["in_commit"] == true ? "journaled in this commit, for" : "at",
+                            span_text(number(data, "block"), number(facts, "length")));
     }
     if (facts.contains("source")) {
         const Json& source = facts["source"];
@@ -238,16 +237,12 @@ Json commit_facts(const checker::CommitPlace& place, const checker::Commit& comm
     for (const auto& [volume, stream] : ids) {
         domains.push_back({{"volume", volume}, {"stream", stream}});
     }
-    Json facts = {{"commit", place.commit},
-                  {"block", journal_start + place.position},
-                  {"blocks", place.blocks},
-                  {"generation", place.generation},
-                  {"synced", place.synced},
-                  {"problem", more.problem},
+    Json facts = {{"commit", place.commit},        {"block", journal_start + place.position},
+                  {"blocks", place.blocks},        {"generation", place.generation},
+                  {"synced", place.synced},        {"problem", more.problem},
                   {"covered_by_sync", more.synced}};
     facts["data_verify"] = more.synced || !more.problem.empty() ? Json() : Json(more.verified);
-    facts["replayed"] =
-        !more.void_before && more.problem.empty() && (more.synced || more.verified);
+    facts["replayed"] = !more.void_before && more.problem.empty() && (more.synced || more.verified);
     facts["domains"] = std::move(domains);
     facts["header"] = fields_of(commit.header);
     return facts;

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "format/base/result.h"
@@ -49,14 +50,16 @@ struct CreateCommand : ImageOptions {
 };
 
 struct NameCommand : ImageOptions {
-    std::string name;    // of a snapshot, or of the volume to delete
-    std::string volume;  // empty: the only one, or "main"
-    std::string target;  // clone: name of the new volume
+    std::string name;         // of a snapshot, or of the volume to delete
+    std::string volume;       // empty: the only one, or "main"
+    std::string target;       // clone: name of the new volume
+    std::uint64_t group = 0;  // snapshot create: of all volumes of this one
 };
 
 struct SetCommand : ImageOptions {
     std::string volume;
-    std::string flush;
+    std::string flush;                   // empty: stays
+    std::optional<std::uint64_t> group;  // 0: out of the one it is in
 };
 
 struct CheckCommand : ImageOptions {

@@ -166,15 +166,15 @@ void compare(const json& operation, const std::string& line)
     const auto type = operation["type"].get<std::string>();
     const std::uint64_t volume = operation["volume"];
     const std::uint64_t stream = operation["stream"];
-    REQUIRE(has(line, fmt::format("  - {}  volume {}{}: {}",
-                                  operation["sequence"].get<std::uint64_t>(), volume,
-                                  stream == 0 ? "" : fmt::format(" stream {}", stream),
-                                  in_words(type))));
+    REQUIRE(
+        has(line, fmt::format("  - {}  volume {}{}: {}", operation["sequence"].get<std::uint64_t>(),
+                              volume, stream == 0 ? "" : fmt::format(" stream {}", stream),
+                              in_words(type))));
     const auto length = operation.value("length", std::uint64_t{0});
     if (operation.contains("lba")) {
         REQUIRE(operation["lba_bytes"] == kBlockBytes);
-        REQUIRE(has(line, fmt::format(" lba {} ({} x 4096 bytes)",
-                                      span(operation["lba"], length), length)));
+        REQUIRE(has(line, fmt::format(" lba {} ({} x 4096 bytes)", span(operation["lba"], length),
+                                      length)));
     }
     REQUIRE((type == "write") == operation.contains("data"));
     if (type == "write") {
@@ -259,8 +259,7 @@ TEST_CASE("every record of the journal is shown in words")
     bool several = false;
     bool cut_off = false;
     for (const json& commit : journal["commits"]) {
-        const std::string head =
-            fmt::format("commit {}: ", commit["commit"].get<std::uint64_t>());
+        const std::string head = fmt::format("commit {}: ", commit["commit"].get<std::uint64_t>());
         REQUIRE(has(text, head));
         for (const json& operation : commit["operations"]) {
             ++operations;
@@ -328,8 +327,8 @@ TEST_CASE("dump journal says why the replay ends where it does")
         INFO(row);
         const Run text = folder.run("dump journal d");
         REQUIRE(text.code == code);
-        REQUIRE(has(text.out, fmt::format("before commit {}, ",
-                                          commit["commit"].get<std::uint64_t>())));
+        REQUIRE(has(text.out,
+                    fmt::format("before commit {}, ", commit["commit"].get<std::uint64_t>())));
         REQUIRE(has(text.out, "(" + row + ")"));
         const json after = json::parse(folder.run("dump journal --json d").out);
         REQUIRE(after["end"]["row"] == row);

@@ -35,7 +35,8 @@ class Folder {
 public:
     Folder()
     {
-        std::string pattern = (std::filesystem::temp_directory_path() / "coppice-tool-XXXXXX").string();
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "coppice-tool-XXXXXX").string();
         REQUIRE(mkdtemp(pattern.data()) != nullptr);
         path = pattern;
     }
@@ -64,7 +65,10 @@ public:
         REQUIRE(result.err.empty());
         return result.out;
     }
-    nlohmann::json ok_json(const std::string& arguments) const { return nlohmann::json::parse(ok(arguments)); }
+    nlohmann::json ok_json(const std::string& arguments) const
+    {
+        return nlohmann::json::parse(ok(arguments));
+    }
     // Must fail with this code and exactly one line, which begins and reads as it should.
     std::string fails(const std::string& arguments, int code, const std::string& part) const
     {
