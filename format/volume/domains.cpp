@@ -272,6 +272,9 @@ void Domains::join_over(DomainId with, VolumeId volume, Lba begin, Lba end)
 
 std::vector<DomainId> Domains::with_joined(std::vector<DomainId> chosen) const
 {
+    if (chosen.size() == domains_.size()) {
+        return chosen;
+    }
     std::set<DomainId> taken;
     std::set<std::uint64_t> joined;
     std::set<ConsistencyGroup> groups;
