@@ -120,6 +120,29 @@ public:
         set_group(kLog, kGroup);
     }
 
+    void snapshot_group()
+    {
+        const Event asked = clock_.tick();
+        const auto made = store.snapshot_group(kGroup, "all", false);
+        const Event answered = clock_.tick();
+        if (!made) {
+            violation("snapshots of a group cannot be made: " + made.error().text);
+        }
+        for (const VolumeId id : *made) {
+            Volume snapshot;
+            snapshot.id = id;
+            snapshot.snapshot = true;
+            snapshot.parent = store.volume(id)->parent;
+            snapshot.name = "all";
+            snapshot.created_asked = asked;
+            snapshot.created_answered = answered;
+            snapshot.start = model_.find(snapshot.parent)->now;
+            snapshot.now = snapshot.start;
+            model_.volumes[id.value] = std::move(snapshot);
+        }
+        model_.together.push_back(*made);
+    }
+
     void beside(const std::function<void()>& work)
     {
         ++running_;
@@ -337,6 +360,27 @@ void what_left_stays_in_order(const StoreKind& kind)
     });
 }
 
+// The snapshots of a group stand in one commit, also where that is full before the last of them.
+void snapshots_of_a_group_are_whole(const StoreKind& kind)
+{
+    constexpr std::uint64_t kCommitBytes =
+        layout::kMinJournalBlocks / layout::kCommitRingFraction * layout::kJournalBodyBytes;
+    constexpr std::uint64_t kRecord = sizeof(layout::OperationRecord);
+    constexpr std::uint64_t kBefore =
+        (kCommitBytes - sizeof(layout::CommitHeader) - kRecord - sizeof(layout::VolumeRecord)) /
+        kRecord;
+    cut_everywhere(kind, [](Volumes& volumes) {
+        volumes.group_data_and_log();
+        volumes.write(kLog, 1, true);
+        const Range range{0, kBlockBytes};
+        for (std::uint64_t i = 0; i < kBefore; ++i) {
+            require(volumes.store.deallocate(kData, {&range, 1}), "deallocation");
+        }
+        volumes.snapshot_group();
+        volumes.write(kData, 2, true);
+    });
+}
+
 }  // namespace
 
 std::vector<Directed> group_stories()
@@ -351,6 +395,7 @@ std::vector<Directed> group_stories()
          {Rule::ordered_flush_cuts_all},
          ordered_flush_cuts_the_group},
         {"stream-opened-behind-an-ordered-flush", {}, stream_opened_behind_an_ordered_flush},
+        {"snapshots-of-a-group-are-whole", {Rule::atomic_commands}, snapshots_of_a_group_are_whole},
         {"volumes-come-and-go", {}, volumes_come_and_go},
         {"what-left-stays-in-order", {}, what_left_stays_in_order},
     };

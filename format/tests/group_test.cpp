@@ -182,6 +182,28 @@ TEST_CASE("streams stay of their volume, and a flush of the group covers them")
     });
 }
 
+TEST_CASE("a stream that builds on its volume's own order brings the whole group")
+{
+    GroupBench bench;
+    bench.run_grouped([&] {
+        bench.write_block(kData, 0, 1);
+        bench.write_block(kLog, 0, 2);
+        const StreamId stream = *bench.store->open_stream(kLog);
+        Bytes bytes(kSector, 3);
+        const iovec buffer{bytes.data(), bytes.size()};
+        bench.expect(bench.store->perform({.kind = Kind::write,
+                                           .volume = kLog,
+                                           .stream = stream,
+                                           .offset_bytes = kSector,
+                                           .buffers = {&buffer, 1}}));
+        bench.flush(kLog, stream);
+        bench.crash();
+        CHECK(bench.holds(kLog, kSector, kSector, 3));
+        CHECK(bench.holds(kLog, 0, kSector, 2));
+        CHECK(bench.has_block(kData, 0, 1));
+    });
+}
+
 TEST_CASE("a volume that is removed leaves its group")
 {
     GroupBench bench;

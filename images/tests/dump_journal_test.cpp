@@ -105,6 +105,9 @@ void do_everything(Store& store)
     REQUIRE(other);
     REQUIRE(store.resize(*other, 1 << 19));
     REQUIRE(store.remove(*other));
+    REQUIRE(store.set_group(kMain, ConsistencyGroup(9)));
+    REQUIRE(store.set_group(VolumeId(3), ConsistencyGroup(9)));
+    REQUIRE(store.snapshot_group(ConsistencyGroup(9), "both", false));
     REQUIRE(store.rollback(kMain, *snapshot));
 }
 
@@ -258,6 +261,7 @@ TEST_CASE("every record of the journal is shown in words")
     bool placed = false;
     bool several = false;
     bool cut_off = false;
+    bool grouped = false;
     for (const json& commit : journal["commits"]) {
         const std::string head = fmt::format("commit {}: ", commit["commit"].get<std::uint64_t>());
         REQUIRE(has(text, head));
@@ -270,12 +274,15 @@ TEST_CASE("every record of the journal is shown in words")
             if (operation["type"] == "write") {
                 (operation["data"]["in_commit"] == true ? journaled : placed) = true;
             }
-            several = several || operation["command"]["of"] == 2;
+            (operation["type"] == "snapshot" ? grouped : several) |=
+                operation["command"]["of"] == 2;
             cut_off = cut_off || has(lines.at(sequence), "cuts off lba 128 to 255");
         }
     }
     REQUIRE(operations == lines.size());
-    REQUIRE((journaled && placed && several && cut_off));
+    REQUIRE((journaled && placed && several && grouped && cut_off));
+    REQUIRE(has(text, "change volume: 'copy', 64 MiB, LBA 4096 bytes, flush durable, consistency "
+                      "group 9"));
     REQUIRE(has(text, "volume 1 stream 1"));
 
     append_unwritable(folder, journal["end"]);
