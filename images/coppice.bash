@@ -42,7 +42,7 @@ _coppice()
     --flush) mapfile -t COMPREPLY < <(compgen -W "durable ordered" -- "$current"); return ;;
     --lba) mapfile -t COMPREPLY < <(compgen -W "512 4096" -- "$current"); return ;;
     --journal) mapfile -t COMPREPLY < <(compgen -W "4M 16M 64M" -- "$current"); return ;;
-    --name | --max-findings) return ;;
+    --name | --max-findings | --group) return ;;
     esac
     if ((COMP_CWORD == 1)); then
         mapfile -t COMPREPLY < <(compgen -W "create info snapshot clone delete set check map read write trim dump --help
@@ -56,7 +56,8 @@ _coppice()
             return
         fi
         options="--volume --json --help"
-        [[ $part == list ]] && options+=" --force-share" ;;
+        [[ $part == list ]] && options+=" --force-share"
+        [[ $part == create ]] && options+=" --group" ;;
     dump)
         if ((COMP_CWORD == 2)); then
             mapfile -t COMPREPLY < <(compgen -W "header superblock journal trees tree block --help" \
@@ -64,8 +65,8 @@ _coppice()
             return
         fi
         options="--json --force-share --help"
-        [[ $part == journal ]] && options+=" --all" ;;
-    set) options="--flush --volume --json --help" ;;
+        [[ $part == journal ]] && options+=" --all --checksums" ;;
+    set) options="--flush --group --volume --json --help" ;;
     create) options="--lba --flush --name --journal --force --json --help" ;;
     info) options="--json --force-share --help" ;;
     clone) options="--volume --json --help" ;;

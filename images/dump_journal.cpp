@@ -2,8 +2,9 @@
 #include <fmt/format.h>
 
 #include "format/base/checksum.h"
-#include "format/check/journal_scan.h"
+#include "format/check/journal_data.h"
 #include "images/dump.h"
+#include "images/journal_facts.h"
 #include "images/text.h"
 
 namespace coppice::images {
@@ -12,31 +13,56 @@ namespace {
 
 using checker::copy_out;
 
-Json operation_json(const checker::JournalOperation& operation, std::uint64_t contained)
+// The commits that recovery would look at, and where they end.
+struct Replayed {
+    Json commits = Json::array();
+    checker::JournalEnd end;
+};
+
+void show(const Json& commit, const std::string& text)
 {
-    Json json = fields_of(operation.record);
-    json["in_trees"] = operation.record.sequence <= contained;
-    if (operation.payload.size() == sizeof(layout::VolumeRecord)) {
-        json["record"] = fields_of<layout::VolumeRecord>(operation.payload.data());
+    fmt::print("{}\n", text);
+    for (const Json& operation : commit["operations"]) {
+        fmt::print("  - {}\n", operation_text(operation));
     }
-    return json;
 }
 
-void print_commit(const checker::CommitPlace& place, const checker::Commit& commit,
-                  const std::string& wrong, std::uint64_t start, std::uint64_t contained)
+Replayed read_commits(checker::Image& image, checker::JournalScan& scan, const DumpCommand& command)
 {
-    fmt::print("commit {} (block {}, {}): generation {}, synced {}{}\n", place.commit,
-               start + place.position, plural(place.blocks, "block"), place.generation,
-               place.synced, wrong.empty() ? "" : ", NOT VALID: " + wrong);
-    if (wrong.empty()) {
-        fmt::print("  {}\n", line_text(fields_of(commit.header)));
+    const std::uint64_t start = image.superblock().journal_start;
+    Replayed result;
+    result.end = scan.end();
+    bool ended = false;
+    checker::Commit commit;
+    for (const checker::CommitPlace& place : scan.commits()) {
+        CommitFacts more;
+        more.problem = scan.decode(place, commit);
+        more.synced = place.commit <= scan.newest_synced();
+        more.verified = more.problem.empty() && !more.synced && data_verify(image, commit);
+        more.void_before = ended;
+        Json facts = commit_facts(place, commit, start, more);
+        if (!ended && facts["replayed"] == false) {
+            ended = true;
+            const bool bad = !more.problem.empty();
+            result.end = {place.commit, start + place.position, bad ? "bad-record" : "not-verified",
+                          bad ? "it has impossible fields"
+                              : "no sync is known to cover it, and its data do not have their "
+                                "checksums"};
+        }
+        facts["operations"] = Json::array();
+        const std::vector<CommandPart> parts = command_parts(commit);
+        for (std::size_t i = 0; i < commit.operations.size(); ++i) {
+            const checker::JournalOperation& operation = commit.operations[i];
+            facts["operations"].push_back(
+                operation_facts(operation, {parts[i], operation.record.sequence <= image.sequence(),
+                                            command.checksums}));
+        }
+        if (!command.json) {
+            show(facts, commit_text(facts));
+        }
+        result.commits.push_back(std::move(facts));
     }
-    for (const checker::JournalOperation& operation : commit.operations) {
-        Json json = operation_json(operation, contained);
-        const bool known = json["in_trees"];
-        json.erase("in_trees");
-        fmt::print("  - {}{}\n", line_text(json), known ? " (already in the trees)" : "");
-    }
+    return result;
 }
 
 // All blocks that are valid by themselves, also those that recovery does not look at.
@@ -66,6 +92,32 @@ Status print_ring(checker::Image& image, bool as_json, Json& list)
     return {};
 }
 
+Json journal_json(const layout::Superblock& superblock, const checker::JournalScan& scan,
+                  const Replayed& replayed, bool damaged)
+{
+    const checker::JournalEnd& end = replayed.end;
+    return {{"start_block", superblock.journal_start.get()},
+            {"blocks", superblock.journal_blocks.get()},
+            {"first_commit", superblock.journal_commit.get()},
+            {"position", superblock.journal_position.get()},
+            {"synced", scan.newest_synced()},
+            {"lba_bytes", kBlockBytes},
+            {"damaged", damaged},
+            {"commits", replayed.commits},
+            {"end",
+             {{"commit", end.commit}, {"block", end.block}, {"row", end.row}, {"why", end.why}}}};
+}
+
+void print_head(const layout::Superblock& superblock, const checker::JournalScan& scan)
+{
+    const std::uint64_t start = superblock.journal_start;
+    fmt::print("ring of {} from block {}; replay starts at block {} with commit {}; synced up to "
+               "commit {}; an lba is one of {} bytes\n",
+               plural(superblock.journal_blocks, "block"), start,
+               start + superblock.journal_position, superblock.journal_commit.get(),
+               scan.newest_synced(), kBlockBytes);
+}
+
 }  // namespace
 
 int run_dump_journal(const DumpCommand& command)
@@ -74,64 +126,33 @@ int run_dump_journal(const DumpCommand& command)
         DumpedImage dumped(disk);
         COPPICE_TRY(dumped.load());
         checker::Image& image = dumped.image();
-        const layout::Superblock& superblock = image.superblock();
-        const std::uint64_t start = superblock.journal_start;
         checker::JournalScan scan(image, dumped.findings());
         scan.run();
-        const bool damaged = dumped.findings().report().corruptions != 0;
-
-        Json commits = Json::array();
+        const bool lost = dumped.findings().report().corruptions != 0;
         if (!command.json) {
-            fmt::print("ring of {} from block {}; replay starts at block {} with commit {}; synced "
-                       "up to commit {}\n",
-                       plural(superblock.journal_blocks, "block"), start,
-                       start + superblock.journal_position, superblock.journal_commit.get(),
-                       scan.newest_synced());
+            print_head(image.superblock(), scan);
         }
-        checker::Commit commit;
-        for (const checker::CommitPlace& place : scan.commits()) {
-            const std::string wrong = scan.decode(place, commit);
-            if (!command.json) {
-                print_commit(place, commit, wrong, start, image.sequence());
-                continue;
-            }
-            Json operations = Json::array();
-            for (const checker::JournalOperation& operation : commit.operations) {
-                operations.push_back(operation_json(operation, image.sequence()));
-            }
-            commits.push_back({{"commit", place.commit},
-                               {"block", start + place.position},
-                               {"blocks", place.blocks},
-                               {"generation", place.generation},
-                               {"synced", place.synced},
-                               {"problem", wrong},
-                               {"header", fields_of(commit.header)},
-                               {"operations", operations}});
+        const Replayed replayed = read_commits(image, scan, command);
+        const checker::JournalEnd& end = replayed.end;
+        const bool damaged = lost || end.row == "bad-record";
+        if (!command.json) {
+            fmt::print("{}replay ends before commit {}, at block {}: {} ({})\n",
+                       replayed.commits.empty() ? "nothing to replay; " : "", end.commit, end.block,
+                       end.why, end.row);
+            fmt::print("{}", lost ? "the ring proves that something durable is missing; `coppice "
+                                    "check` says what\n"
+                                  : "");
         }
         Json ring = Json::array();
         if (command.all) {
             COPPICE_TRY(print_ring(image, command.json, ring));
         }
         if (command.json) {
-            Json json = {{"start_block", start},
-                         {"blocks", superblock.journal_blocks.get()},
-                         {"first_commit", superblock.journal_commit.get()},
-                         {"position", superblock.journal_position.get()},
-                         {"synced", scan.newest_synced()},
-                         {"damaged", damaged},
-                         {"commits", commits}};
+            Json json = journal_json(image.superblock(), scan, replayed, damaged);
             if (command.all) {
                 json["ring"] = std::move(ring);
             }
             print_json(json);
-        } else {
-            if (scan.commits().empty()) {
-                fmt::print("nothing to replay\n");
-            }
-            if (damaged) {
-                fmt::print("the ring proves that something durable is missing; `coppice check` "
-                           "says what\n");
-            }
         }
         return damaged ? kExitCorrupt : kExitOk;
     });

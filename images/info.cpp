@@ -31,6 +31,7 @@ Json volume_json(const VolumeInfo& volume)
             {"size_bytes", volume.size_bytes},
             {"lba_bytes", std::uint64_t{1} << volume.lba_shift},
             {"flush", flush_mode_name(volume.flush)},
+            {"group", volume.group.value},
             {"mapped_bytes", volume.mapped_bytes},
             {"created_unix_ns", volume.created_unix_ns},
             {"created_sequence", volume.created.value},
@@ -102,6 +103,9 @@ void print_info(const std::string& path, const ImageInfo& info, std::uint64_t ho
         }
         if (volume.flush == FlushMode::ordered) {
             what += what.empty() ? "flush ordered" : ", flush ordered";
+        }
+        if (volume.group != ConsistencyGroup()) {
+            what += fmt::format("{}group {}", what.empty() ? "" : ", ", volume.group.value);
         }
         if (volume.guest_made) {
             what += what.empty() ? "made by a guest" : ", made by a guest";

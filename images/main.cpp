@@ -1,5 +1,6 @@
 // The host tool: options and help. Each command is in a file of its own.
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <fmt/format.h>
 
 #include "images/tool.h"
@@ -64,6 +65,24 @@ CLI::Option* add_flush(CLI::Option* option)
             },
             ""))
         ->type_name("durable|ordered");
+}
+
+CLI::Option* add_group(CLI::Option* option, std::uint64_t least)
+{
+    return option
+        ->check(CLI::Validator(
+            [least](const std::string& text) {
+                std::uint64_t group = 0;
+                const char* end = text.data() + text.size();
+                const auto parsed = std::from_chars(text.data(), end, group);
+                return parsed.ptr == end && !text.empty() && group >= least &&
+                               group <= coppice::kMaxGroup
+                           ? std::string()
+                           : fmt::format("a group is a number from {} to {}", least,
+                                         coppice::kMaxGroup);
+            },
+            ""))
+        ->type_name("N");
 }
 
 void add_create(CLI::App& app, Commands& commands)
@@ -133,7 +152,12 @@ void add_snapshot(CLI::App& app, Commands& commands)
                      "  coppice snapshot delete disk.coppice monday\n");
     CLI::App* create = add_named(snapshot, commands, "create", "keep the volume as it is now",
                                  "NAME", run_snapshot_create);
-    create->footer("Example:\n  coppice snapshot create --volume main disk.coppice monday\n");
+    create->footer("Examples:\n  coppice snapshot create --volume main disk.coppice monday\n"
+                   "  coppice snapshot create --group 1 disk.coppice monday\n");
+    CLI::Option* group =
+        add_group(create->add_option("--group", commands.name.group,
+                                     "of all volumes of this consistency group, at one moment"),
+                  1);
     CLI::App* list = add_named(snapshot, commands, "list", "list snapshots", "", run_snapshot_list);
     list->footer("Example:\n  coppice snapshot list disk.coppice\n");
     add_share(list, commands.name);
@@ -147,6 +171,7 @@ void add_snapshot(CLI::App& app, Commands& commands)
     for (CLI::App* command : {create, list, remove, rollback}) {
         add_volume(command, commands.name.volume);
     }
+    group->excludes("--volume");
 }
 
 void add_clone_and_delete(CLI::App& app, Commands& commands)
@@ -164,11 +189,17 @@ void add_clone_and_delete(CLI::App& app, Commands& commands)
 void add_set(CLI::App& app, Commands& commands)
 {
     CLI::App* set = app.add_subcommand("set", "change a property of a volume");
-    set->footer("Example:\n  coppice set --flush ordered disk.coppice\n");
+    set->footer("Examples:\n  coppice set --flush ordered disk.coppice\n"
+                "  coppice set --group 1 --volume log disk.coppice\n");
     add_image(set, commands.set);
     add_volume(set, commands.set.volume);
-    add_flush(set->add_option("--flush", commands.set.flush, "what a guest's flush does"))
-        ->required();
+    CLI::App* property = set->add_option_group("property", "What is changed");
+    add_flush(property->add_option("--flush", commands.set.flush, "what a guest's flush does"));
+    add_group(property->add_option("--group", commands.set.group,
+                                   "join this consistency group, 1 to 255; 0: leave the one it is "
+                                   "in"),
+              0);
+    property->require_option(1, 0);
     set->callback([&commands] { commands.run = [&commands] { return run_set(commands.set); }; });
 }
 
@@ -264,6 +295,7 @@ void add_dump(CLI::App& app, Commands& commands)
     CLI::App* journal = add_dump_part(dump, commands, "journal", "what recovery would replay",
                                       "journal --all disk.coppice", run_dump_journal);
     journal->add_flag("--all", commands.dump.all, "also all other blocks of the ring");
+    journal->add_flag("--checksums", commands.dump.checksums, "also the checksums of written data");
     add_dump_part(dump, commands, "trees", "a line for each tree", "trees disk.coppice",
                   run_dump_trees);
     CLI::App* tree = add_dump_part(dump, commands, "tree", "all items of one tree",

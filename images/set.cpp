@@ -9,15 +9,28 @@ int run_set(const SetCommand& command)
 {
     return with_store(command, false, [&](Store& store) -> Result<int> {
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
-        const auto mode = flush_mode_of(command.flush);
-        if (!mode) {
-            return fail(ErrorCode::invalid_argument, "a flush is durable or ordered");
+        Json json = {{"volume", volume.name}};
+        std::string text;
+        if (!command.flush.empty()) {
+            const auto mode = flush_mode_of(command.flush);
+            if (!mode) {
+                return fail(ErrorCode::invalid_argument, "a flush is durable or ordered");
+            }
+            COPPICE_TRY(store.set_flush_mode(volume.id, *mode));
+            json["flush"] = command.flush;
+            text = " flush " + command.flush;
         }
-        COPPICE_TRY(store.set_flush_mode(volume.id, *mode));
+        if (command.group) {
+            COPPICE_TRY(store.set_group(volume.id, ConsistencyGroup(*command.group)));
+            json["group"] = *command.group;
+            text += *command.group == 0
+                        ? fmt::format("{} no group", text.empty() ? "" : ",")
+                        : fmt::format("{} group {}", text.empty() ? "" : ",", *command.group);
+        }
         if (command.json) {
-            print_json({{"volume", volume.name}, {"flush", command.flush}});
+            print_json(json);
         } else {
-            fmt::print("volume '{}': flush {}\n", volume.name, command.flush);
+            fmt::print("volume '{}':{}\n", volume.name, text);
         }
         return kExitOk;
     });

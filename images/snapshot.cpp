@@ -20,9 +20,33 @@ void done(const NameCommand& command, std::string_view what, const Json& json)
 
 }  // namespace
 
+namespace {
+
+Result<int> snapshot_group(Store& store, const NameCommand& command)
+{
+    const ConsistencyGroup group(command.group);
+    std::vector<VolumeInfo> volumes = store.volumes();
+    std::erase_if(volumes, [&](const VolumeInfo& volume) { return volume.group != group; });
+    COPPICE_ASSIGN(made, store.snapshot_group(group, command.name, false));
+    std::string text;
+    Json list = Json::array();
+    for (std::size_t i = 0; i < made.size(); ++i) {
+        text += fmt::format("{}snapshot '{}' of volume '{}' (id {})", i == 0 ? "" : "\n",
+                            command.name, volumes[i].name, made[i].value);
+        list.push_back({{"id", made[i].value}, {"volume", volumes[i].name}});
+    }
+    done(command, text, {{"name", command.name}, {"group", command.group}, {"snapshots", list}});
+    return kExitOk;
+}
+
+}  // namespace
+
 int run_snapshot_create(const NameCommand& command)
 {
     return with_store(command, false, [&](Store& store) -> Result<int> {
+        if (command.group != 0) {
+            return snapshot_group(store, command);
+        }
         COPPICE_ASSIGN(volume, choose_volume(store, command.volume));
         COPPICE_ASSIGN(id, store.snapshot(volume.id, {.name = command.name}));
         done(command,

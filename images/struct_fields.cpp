@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <span>
 
+#include "format/check/journal_scan.h"
+
 namespace coppice::images {
 
 namespace {
@@ -86,10 +88,6 @@ constexpr std::array<std::string_view, 3> kDeadKinds = {"data", "node", "range_r
 constexpr std::array<std::string_view, 3> kCatalogKinds = {"volume", "version", "list"};
 constexpr std::array<std::string_view, 3> kRangeKinds = {"remove_version", "deallocate",
                                                          "resolve_clone"};
-constexpr std::array<std::string_view, 11> kOperationTypes = {
-    "write",         "deallocate",      "write_zeroes", "write_unwritable",
-    "clone",         "clone_reference", "snapshot",     "create_volume",
-    "remove_volume", "rollback",        "change_volume"};
 constexpr std::array<std::string_view, 3> kOperationFlags = {"continues", "intent", "has_data"};
 constexpr std::array<std::string_view, 1> kCommitFlags = {"closes_recovery"};
 constexpr std::array<std::string_view, 4> kVolumeFlags = {"snapshot", "read_only", "guest_made",
@@ -151,7 +149,8 @@ Json show(const Field& field, const std::byte* from)
     case Style::catalog_kind: return name_of(number, kCatalogKinds);
     case Style::free_key: return number;
     case Style::range_kind: return name_of(number, kRangeKinds);
-    case Style::operation_type: return name_of(number, kOperationTypes);
+    case Style::operation_type:
+        return checker::operation_type_name(static_cast<std::uint8_t>(number));
     case Style::operation_flags: return flags_of(number, kOperationFlags);
     case Style::commit_flags: return flags_of(number, kCommitFlags);
     case Style::volume_flags: return flags_of(number, kVolumeFlags);

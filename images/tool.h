@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,14 +52,16 @@ struct CreateCommand : ImageOptions {
 };
 
 struct NameCommand : ImageOptions {
-    std::string name;    // of a snapshot, or of the volume to delete
-    std::string volume;  // empty: the only one, or "main"
-    std::string target;  // clone: name of the new volume
+    std::string name;         // of a snapshot, or of the volume to delete
+    std::string volume;       // empty: the only one, or "main"
+    std::string target;       // clone: name of the new volume
+    std::uint64_t group = 0;  // snapshot create: of all volumes of this one
 };
 
 struct SetCommand : ImageOptions {
     std::string volume;
-    std::string flush;
+    std::string flush;                   // empty: stays
+    std::optional<std::uint64_t> group;  // 0: out of the one it is in
 };
 
 struct CheckCommand : ImageOptions {
@@ -87,7 +90,8 @@ struct WriteCommand : ImageOptions {
 struct DumpCommand : ImageOptions {
     std::string tree;  // "catalog", "map:3", ...
     std::uint64_t block = 0;
-    bool all = false;  // journal: also blocks that recovery does not look at
+    bool all = false;        // journal: also blocks that recovery does not look at
+    bool checksums = false;  // journal: those of the data too
 };
 
 int run_create(const CreateCommand& command);

@@ -247,6 +247,17 @@ public:
         at(volume).info.flush = mode;
         return {};
     }
+    Status set_group(VolumeId volume, ConsistencyGroup group) override
+    {
+        COPPICE_TRY(injected());
+        at(volume).info.group = group;
+        return {};
+    }
+    Result<std::vector<VolumeId>> snapshot_group(ConsistencyGroup, const std::string&,
+                                                 bool) override
+    {
+        return fail(ErrorCode::not_supported, "not asked for by the controller");
+    }
     Status read(VolumeId, std::uint64_t, std::span<const iovec>) override { return {}; }
     Status write(VolumeId, std::uint64_t, std::span<const iovec>, bool) override { return {}; }
     Status deallocate(VolumeId, std::span<const Range>) override { return {}; }

@@ -30,6 +30,7 @@ enum class Rule : std::uint8_t {
     joined_domains,             // domains that build on each other are committed together
     partial_blocks_take_along,  // ... also where one writes a part of another's block
     ordered_flush_cuts_all,     // an ordered flush holds for all domains of the volume
+    group_is_one_order,         // the volumes of a consistency group are committed together
     atomic_commands,            // the parts of one command are in one commit
     pinned_readers,             // blocks are not re-used under a reader
     partial_block_lock,         // a read-modify-write excludes other writes to its blocks
@@ -47,7 +48,7 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 29> kRuleNames = {{
+inline constexpr std::array<RuleName, 30> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
@@ -67,6 +68,7 @@ inline constexpr std::array<RuleName, 29> kRuleNames = {{
     {Rule::joined_domains, "joined_domains"},
     {Rule::partial_blocks_take_along, "partial_blocks_take_along"},
     {Rule::ordered_flush_cuts_all, "ordered_flush_cuts_all"},
+    {Rule::group_is_one_order, "group_is_one_order"},
     {Rule::atomic_commands, "atomic_commands"},
     {Rule::pinned_readers, "pinned_readers"},
     {Rule::partial_block_lock, "partial_block_lock"},

@@ -47,6 +47,8 @@ using VersionId = Unit<struct VersionIdTag>;
 using VolumeId = Unit<struct VolumeIdTag>;
 // Number of a stream: a further domain of order inside a volume; 0 is the volume's own.
 using StreamId = Unit<struct StreamIdTag>;
+// Number of a consistency group: volumes that have one order together; 0: none.
+using ConsistencyGroup = Unit<struct ConsistencyGroupTag>;
 // Number of a dead list (see FORMAT.md, "Who owns a block").
 using ListId = Unit<struct ListIdTag>;
 // Number of a transaction, from 1, below 2^32; not re-used before all of them were used.

@@ -174,6 +174,15 @@ void Catalog::add_range_operation(const layout::RangeOperationItem& item)
     }
 }
 
+std::string judge_group(const layout::VolumeRecord& record)
+{
+    const bool snapshot = (record.flags & layout::kVolumeSnapshot) != 0;
+    if (record.consistency_group <= (snapshot ? 0 : layout::kMaxConsistencyGroup)) {
+        return {};
+    }
+    return fmt::format("its consistency group {} is impossible", record.consistency_group.get());
+}
+
 void Catalog::check_volume(std::uint32_t id, const VolumeState& volume)
 {
     const layout::VolumeRecord& record = volume.record;
@@ -186,6 +195,9 @@ void Catalog::check_volume(std::uint32_t id, const VolumeState& volume)
     }
     if (record.flush_mode > 1) {
         report(fmt::format("its flush mode {} is unknown", record.flush_mode));
+    }
+    if (const std::string wrong = judge_group(record); !wrong.empty()) {
+        report(wrong);
     }
     if (record.size_bytes % 512 != 0 || record.size_bytes > layout::kMaxVolumeBytes) {
         report(fmt::format("its size of {} bytes is impossible", record.size_bytes.get()));

@@ -25,6 +25,9 @@ struct VolumeState {
     bool snapshot() const { return (record.flags & layout::kVolumeSnapshot) != 0; }
 };
 
+// What is wrong with the consistency group of a volume; empty: nothing.
+std::string judge_group(const layout::VolumeRecord& record);
+
 struct VersionState {
     layout::VersionRecord record{};
     std::string name;           // for messages: "volume 'main'", "snapshot 'a' of volume 'main'"

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "format/base/checksum.h"
+#include "format/check/journal_data.h"
 
 namespace coppice::checker {
 
@@ -12,7 +13,6 @@ namespace {
 // Snapshots copy what their volume holds in the model. A journal of a million writes under
 // thousands of snapshots would fill any memory; the model gives up before (some 500 MB).
 constexpr std::uint64_t kMaxCopied = 8'000'000;
-constexpr std::uint64_t kVerifyBlocks = 256;
 
 using layout::OperationType;
 
@@ -97,11 +97,40 @@ void JournalReplay::run(bool apply_operations)
     }
 }
 
+void JournalReplay::Orders::load(const Catalog& catalog)
+{
+    for (const auto& [id, volume] : catalog.volumes()) {
+        groups_[id] = volume.record.consistency_group;
+    }
+}
+
+// A volume joins and leaves a group in its own order, with everything before it, so that what
+// stands in the ring before that is of the old group, and what stands behind it of the new one.
+std::uint64_t JournalReplay::Orders::take(const JournalOperation& operation)
+{
+    const layout::OperationRecord& record = operation.record;
+    const std::uint32_t group = record.stream == 0 ? groups_[record.volume] : 0;
+    std::uint64_t& in_domain = last_[{record.volume.get(), record.stream.get()}];
+    std::uint64_t& in_group = last_of_group_[group];
+    const std::uint64_t before = std::max(in_domain, group == 0 ? 0 : in_group);
+    if (record.sequence <= before) {
+        return before;
+    }
+    in_domain = record.sequence;
+    in_group = record.sequence;
+    if (record.type == static_cast<std::uint8_t>(OperationType::change_volume)) {
+        groups_[record.volume] =
+            copy_out<layout::VolumeRecord>(operation.payload.data()).consistency_group;
+    }
+    return 0;
+}
+
 // The operations that recovery applies, up to the first commit that does not count.
 void JournalReplay::gather()
 {
     CheckReport& report = findings_.report();
-    std::map<std::pair<std::uint32_t, std::uint16_t>, std::uint64_t> last;  // of each domain
+    Orders orders;
+    orders.load(catalog_);
     Commit commit;
     std::uint64_t done = 0;
     for (const CommitPlace& place : scan_.commits()) {
@@ -120,7 +149,7 @@ void JournalReplay::gather()
         }
         // Data that no sync is known to cover decide whether the commit counts at all.
         const bool synced = place.commit <= scan_.newest_synced();
-        if (!synced && !data_verify(commit)) {
+        if (!synced && !data_verify(image_, commit)) {
             return;
         }
         ++report.journal_commits;
@@ -130,14 +159,13 @@ void JournalReplay::gather()
                 continue;  // the trees have it
             }
             ++report.journal_operations;
-            std::uint64_t& before = last[{record.volume.get(), record.stream.get()}];
-            if (record.sequence <= before) {
+            if (const std::uint64_t before = orders.take(operation); before != 0) {
                 report_operation(
                     place.commit, operation,
-                    fmt::format("a later operation of its domain ({}) came before it", before));
+                    fmt::format("a later operation of its domain or group ({}) came before it",
+                                before));
                 continue;
             }
-            before = record.sequence;
             // Data and checksums are looked at commit by commit; what is kept is for management.
             const bool data = record.type == static_cast<std::uint8_t>(OperationType::write);
             gathered_.push_back({place.commit, synced, operation, {}});
@@ -201,62 +229,6 @@ void JournalReplay::verify_block(const JournalOperation& operation, std::uint64_
          .blocks = 1});
 }
 
-// The data of a block that the commit carries itself; else nothing.
-std::span<const std::byte> JournalReplay::carried_data(const JournalOperation& operation,
-                                                       std::uint64_t index)
-{
-    if ((operation.record.flags & layout::kOperationHasData) == 0) {
-        return {};
-    }
-    const std::size_t checksums = (operation.record.length - 1) * sizeof(Le32);
-    return operation.payload.subspan(checksums + index * kBlockBytes, kBlockBytes);
-}
-
-std::uint32_t JournalReplay::expected_checksum(const JournalOperation& operation,
-                                               std::uint64_t index)
-{
-    return index == 0 ? operation.record.checksum.get()
-                      : copy_out<Le32>(operation.payload.data() + (index - 1) * sizeof(Le32)).get();
-}
-
-bool JournalReplay::data_verify(const Commit& commit)
-{
-    return std::all_of(
-        commit.operations.begin(), commit.operations.end(),
-        [this](const JournalOperation& operation) { return operation_data_verify(operation); });
-}
-
-bool JournalReplay::operation_data_verify(const JournalOperation& operation)
-{
-    const layout::OperationRecord& record = operation.record;
-    if (record.type != static_cast<std::uint8_t>(OperationType::write) ||
-        record.sequence <= image_.sequence()) {
-        return true;
-    }
-    if (record.block + record.length >
-        std::max(image_.image_blocks(), image_.file_blocks()) + layout::kMaxLostGrowth) {
-        return false;
-    }
-    if ((record.flags & layout::kOperationHasData) != 0) {
-        return true;
-    }
-    const auto buffer =
-        std::make_unique<Block[]>(std::min<std::uint64_t>(record.length, kVerifyBlocks));
-    for (std::uint64_t at = 0; at < record.length; at += kVerifyBlocks) {
-        const std::uint64_t count = std::min<std::uint64_t>(kVerifyBlocks, record.length - at);
-        const std::span<std::byte> bytes(buffer[0].bytes.data(), count * kBlockBytes);
-        if (!image_.read_blocks(record.block + at, bytes)) {
-            return false;
-        }
-        for (std::uint64_t i = 0; i < count; ++i) {
-            if (data_checksum(buffer[i].bytes) != expected_checksum(operation, at + i)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 void JournalReplay::apply(std::uint64_t commit, const JournalOperation& operation)
 {
     const std::string wrong = apply_to_model(operation);
@@ -274,10 +246,10 @@ void JournalReplay::report_operation(std::uint64_t commit, const JournalOperatio
     findings_.add(
         {.severity = Severity::corruption,
          .kind = FindingKind::replay,
-         .text = fmt::format("journal commit {}, operation of sequence {} (type {}, "
+         .text = fmt::format("journal commit {}, operation of sequence {} ({}, "
                              "volume {}, lba {}, {} blocks): {}",
-                             commit, record.sequence.get(), record.type, record.volume.get(),
-                             record.lba.get(), record.length.get(), wrong),
+                             commit, record.sequence.get(), operation_type_name(record.type),
+                             record.volume.get(), record.lba.get(), record.length.get(), wrong),
          .tree = "journal",
          .block = data ? record.block.get() : 0,
          .blocks = data ? record.length.get() : 0,
@@ -463,6 +435,9 @@ std::string JournalReplay::new_volume(std::uint64_t id, const layout::VolumeReco
         volumes_.contains(static_cast<std::uint32_t>(id))) {
         return fmt::format("the number {} of the new volume was given out before", id);
     }
+    if (std::string wrong = judge_group(record); !wrong.empty()) {
+        return wrong;
+    }
     VolumeModel& model = volumes_[static_cast<std::uint32_t>(id)];
     model.snapshot = (record.flags & layout::kVolumeSnapshot) != 0;
     model.size_blocks = divide_up(record.size_bytes, kBlockBytes);
@@ -513,6 +488,9 @@ std::string JournalReplay::apply_rollback(const layout::OperationRecord& record,
 std::string JournalReplay::apply_change(const JournalOperation& operation, VolumeModel& volume)
 {
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    if (std::string wrong = judge_group(record); !wrong.empty()) {
+        return wrong;
+    }
     volume.size_blocks = divide_up(record.size_bytes, kBlockBytes);
     if (operation.record.length > 0) {
         cut(volume, operation.record.lba, operation.record.length);

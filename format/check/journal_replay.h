@@ -58,6 +58,20 @@ private:
         Overlay placed;
     };
 
+    // The operations of a domain, and the own ones of the volumes of a group, stand in the journal
+    // in ascending sequence.
+    class Orders {
+    public:
+        void load(const Catalog& catalog);
+        // Takes the next operation; the sequence that should not have come before it, or 0.
+        std::uint64_t take(const JournalOperation& operation);
+
+    private:
+        std::map<std::pair<std::uint32_t, std::uint16_t>, std::uint64_t> last_;  // of each domain
+        std::map<std::uint32_t, std::uint64_t> last_of_group_;
+        std::map<std::uint32_t, std::uint32_t> groups_;  // of volumes
+    };
+
     // An operation that counts; its payload if it is not of a write.
     struct Gathered {
         std::uint64_t commit;
@@ -67,13 +81,8 @@ private:
     };
 
     void load_volumes();
-    bool data_verify(const Commit& commit);
-    bool operation_data_verify(const JournalOperation& operation);
     void verify_placed();
     void verify_block(const JournalOperation& operation, std::uint64_t index, Block& buffer);
-    static std::span<const std::byte> carried_data(const JournalOperation& operation,
-                                                   std::uint64_t index);
-    static std::uint32_t expected_checksum(const JournalOperation& operation, std::uint64_t index);
     void gather();
     void apply(std::uint64_t commit, const JournalOperation& operation);
     void report_operation(std::uint64_t commit, const JournalOperation& operation,

@@ -31,39 +31,59 @@ bool JournalScan::read_ring()
                 continue;  // an unreadable block is as good as a damaged one
             }
             const auto header = copy_out<layout::JournalBlockHeader>(buffer[i].bytes.data());
-            if (header.magic != layout::kJournalMagic ||
+            blocks_[done + i].journal = header.magic == layout::kJournalMagic;
+            if (!blocks_[done + i].journal ||
                 header.checksum != metadata_checksum(buffer[i].bytes, image_.seed())) {
                 continue;
             }
-            blocks_[done + i] = {true,          header.index,      header.count,
-                                 header.commit, header.generation, header.previous,
-                                 header.synced, header.checksum};
+            blocks_[done + i] = {true,
+                                 true,
+                                 header.index,
+                                 header.count,
+                                 header.commit,
+                                 header.generation,
+                                 header.previous,
+                                 header.synced,
+                                 header.checksum};
         }
     }
     return true;
 }
 
-bool JournalScan::take_commit()
+// Is the first block of the next commit there, with a count that can be?
+bool JournalScan::first_fits() const
 {
     const BlockFacts& first = at(position_);
     const std::uint64_t most = blocks_.size() / layout::kCommitRingFraction;
-    if (!first.valid || first.commit != next_commit_ || first.index != 0 || first.count == 0 ||
-        first.count > most) {
-        return false;
-    }
+    return first.valid && first.commit == next_commit_ && first.index == 0 && first.count != 0 &&
+           first.count <= most && first.previous == chain_;
+}
+
+std::uint64_t JournalScan::torn_block() const
+{
+    const BlockFacts& first = at(position_);
     std::uint64_t chain = chain_;
     for (std::uint64_t i = 0; i < first.count; ++i) {
         const BlockFacts& block = at(position_ + i);
         if (!block.valid || block.commit != next_commit_ || block.index != i ||
             block.count != first.count || block.previous != chain) {
-            return false;
+            return i;
         }
         chain = block.checksum;
     }
+    return first.count;
+}
+
+bool JournalScan::take_commit()
+{
+    const BlockFacts& first = at(position_);
+    if (!first_fits() || torn_block() != first.count) {
+        return false;
+    }
     commits_.push_back({next_commit_, position_, first.count, first.synced, first.generation});
     newest_synced_ = std::max(newest_synced_, first.synced);
+    chain_ = at(position_ + first.count - 1).checksum;
     position_ = (position_ + first.count) % blocks_.size();
-    chain_ = chain;
     ++next_commit_;
     return true;
 }
@@ -71,41 +91,39 @@ bool JournalScan::take_commit()
 void JournalScan::look_for_loss()
 {
     const std::uint64_t start = image_.superblock().journal_start;
-    const BlockFacts* lost_superblock = nullptr;
-    const BlockFacts* lost_commit = nullptr;
     for (const BlockFacts& block : blocks_) {
         if (!block.valid) {
             continue;
         }
         if (block.generation > image_.generation() &&
-            (lost_superblock == nullptr || block.generation > lost_superblock->generation)) {
-            lost_superblock = &block;
+            (lost_superblock_ == nullptr || block.generation > lost_superblock_->generation)) {
+            lost_superblock_ = &block;
         }
         // True of every commit that is valid up to there, though its own may be torn.
         newest_synced_ = std::max(newest_synced_, block.synced);
         if (block.synced >= next_commit_ &&
-            (lost_commit == nullptr || block.synced > lost_commit->synced)) {
-            lost_commit = &block;
+            (lost_commit_ == nullptr || block.synced > lost_commit_->synced)) {
+            lost_commit_ = &block;
         }
     }
     const auto place = [&](const BlockFacts* block) {
         return start + static_cast<std::uint64_t>(block - blocks_.data());
     };
-    if (lost_superblock != nullptr) {
+    if (lost_superblock_ != nullptr) {
         findings_.add({.severity = Severity::corruption,
                        .kind = FindingKind::journal,
                        .text = fmt::format("superblock_lost: journal block {} was written after "
                                            "superblock generation {}, but the newest one found is "
                                            "{}: everything since is lost",
-                                           place(lost_superblock), lost_superblock->generation,
+                                           place(lost_superblock_), lost_superblock_->generation,
                                            image_.generation()),
                        .tree = "journal",
-                       .block = place(lost_superblock),
+                       .block = place(lost_superblock_),
                        .blocks = 1});
     }
     const std::uint64_t synced = std::max(newest_synced_, image_.superblock().journal_synced.get());
-    if (lost_commit != nullptr || synced >= next_commit_) {
-        const std::uint64_t last = lost_commit != nullptr ? lost_commit->synced : synced;
+    if (lost_commit_ != nullptr || synced >= next_commit_) {
+        const std::uint64_t last = lost_commit_ != nullptr ? lost_commit_->synced : synced;
         findings_.add({.severity = Severity::corruption,
                        .kind = FindingKind::journal,
                        .text = fmt::format("journal_damaged: commits {} to {} were synced, but "
@@ -116,6 +134,56 @@ void JournalScan::look_for_loss()
                        .block = start + position_,
                        .blocks = 1});
     }
+}
+
+JournalEnd JournalScan::end_at_a_loss(bool first_fits) const
+{
+    JournalEnd end;
+    if (lost_superblock_ != nullptr) {
+        end.row = "superblock-lost";
+        end.why = fmt::format("superblock generation {} is lost, which stood behind it",
+                              lost_superblock_->generation);
+    } else if (first_fits) {
+        end.row = "later-block-damaged";
+        end.why = fmt::format("block {} of its {} is damaged, and the commit was synced",
+                              torn_block() + 1, at(position_).count);
+    } else if (lost_commit_ != nullptr || newest_synced_ != image_.superblock().journal_synced) {
+        end.row = "first-block-damaged";
+        end.why = "its first block is damaged, and the commit was synced";
+    } else {
+        end.row = "synced-by-superblock";
+        end.why = "it is gone, and the superblock says that it was synced";
+    }
+    return end;
+}
+
+JournalEnd JournalScan::end() const
+{
+    const BlockFacts& first = at(position_);
+    const bool synced = lost_commit_ != nullptr || newest_synced_ >= next_commit_;
+    JournalEnd end;
+    if (lost_superblock_ != nullptr || synced) {
+        end = end_at_a_loss(first_fits());
+    } else if (!first.journal) {
+        end = {.row = "nothing-written", .why = "no journal block is there"};
+    } else if (first_fits()) {
+        end.row = "torn-later-block";
+        end.why = fmt::format("block {} of its {} is not there: it was torn, and counts as a "
+                              "whole or not at all",
+                              torn_block() + 1, first.count);
+    } else if (first.valid && first.commit == next_commit_ && first.previous != chain_) {
+        end.row = "other-incarnation";
+        end.why = "what is there continues another chain, which an earlier recovery ended";
+    } else {
+        end.row = "torn-first-block";
+        end.why = !first.valid ? "the journal block there does not have its checksum: it was torn"
+                               : fmt::format("a block of commit {} is there, from before the ring "
+                                             "went round",
+                                             first.commit);
+    }
+    end.commit = next_commit_;
+    end.block = image_.superblock().journal_start + position_;
+    return end;
 }
 
 void JournalScan::run()
@@ -185,8 +253,9 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
             wrong = "the rest of its command is missing";
         }
         if (!wrong.empty()) {
-            return fmt::format("operation {} (type {}, volume {}, sequence {}): {}", i, record.type,
-                               record.volume.get(), record.sequence.get(), wrong);
+            return fmt::format("operation {} ({}, volume {}, lba {}, {} blocks, sequence {}): {}",
+                               i, operation_type_name(record.type), record.volume.get(),
+                               record.lba.get(), record.length.get(), record.sequence.get(), wrong);
         }
         before = record.sequence;
         into.operations.push_back(operation);
@@ -240,9 +309,27 @@ std::string judge_operation(const JournalOperation& operation, std::uint64_t fix
             return fmt::format("{} bytes in place of a volume record", record.payload_bytes.get());
         }
         return {};
-    case OperationType::write_unwritable: break;
+    case OperationType::write_unwritable: return "its type is reserved";
     }
     return "its type is unknown";
+}
+
+std::string operation_type_name(std::uint8_t type)
+{
+    switch (static_cast<OperationType>(type)) {
+    case OperationType::write: return "write";
+    case OperationType::deallocate: return "deallocate";
+    case OperationType::write_zeroes: return "write_zeroes";
+    case OperationType::write_unwritable: return "write_unwritable";
+    case OperationType::clone: return "clone";
+    case OperationType::clone_reference: return "clone_reference";
+    case OperationType::snapshot: return "snapshot";
+    case OperationType::create_volume: return "create_volume";
+    case OperationType::remove_volume: return "remove_volume";
+    case OperationType::rollback: return "rollback";
+    case OperationType::change_volume: return "change_volume";
+    }
+    return fmt::format("unknown ({})", type);
 }
 
 }  // namespace coppice::checker

@@ -33,6 +33,14 @@ struct Commit {
     std::vector<std::byte> stream;  // what the payloads point into
 };
 
+// Where the chain of whole commits ends, and why: a row of FORMAT.md's table "Which commits".
+struct JournalEnd {
+    std::uint64_t commit = 0;  // the one that would come next
+    std::uint64_t block = 0;   // of the image, where it would begin
+    std::string row;
+    std::string why;
+};
+
 class JournalScan {
 public:
     JournalScan(Image& image, Findings& findings) : image_(image), findings_(findings) {}
@@ -43,13 +51,15 @@ public:
     // Whole, chained commits behind the superblock, in order, not yet verified by their data.
     const std::vector<CommitPlace>& commits() const { return commits_; }
     std::uint64_t newest_synced() const { return newest_synced_; }
+    JournalEnd end() const;
 
     // Reads a commit and takes it apart. Empty text: every field is possible.
     std::string decode(const CommitPlace& place, Commit& into);
 
 private:
     struct BlockFacts {
-        bool valid = false;
+        bool journal = false;  // has the magic
+        bool valid = false;    // ... and its checksum
         std::uint32_t index = 0;
         std::uint32_t count = 0;
         std::uint64_t commit = 0;
@@ -66,6 +76,10 @@ private:
     bool read_ring();
     bool take_commit();
     void look_for_loss();
+    JournalEnd end_at_a_loss(bool first_fits) const;
+    bool first_fits() const;
+    // Index of the first block of the next commit that does not continue it.
+    std::uint64_t torn_block() const;
 
     Image& image_;
     Findings& findings_;
@@ -75,7 +89,12 @@ private:
     std::uint64_t position_ = 0;
     std::uint64_t chain_ = 0;
     std::uint64_t newest_synced_ = 0;
+    const BlockFacts* lost_superblock_ = nullptr;  // names a generation that was not found
+    const BlockFacts* lost_commit_ = nullptr;      // says that a commit behind the end was synced
 };
+
+// "write", "write_zeroes", ..., "unknown (99)".
+std::string operation_type_name(std::uint8_t type);
 
 // What is wrong with the fields of one operation, by themselves; empty: nothing.
 std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks);

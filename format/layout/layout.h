@@ -306,6 +306,7 @@ inline constexpr std::uint8_t kVolumeReadOnly = 2;
 inline constexpr std::uint8_t kVolumeGuestMade = 4;  // a guest made it and may manage it
 inline constexpr std::uint8_t kVolumeHasVmState = 8;
 enum class FlushMode : std::uint8_t { durable = 0, ordered = 1 };
+inline constexpr std::uint32_t kMaxConsistencyGroup = 255;
 struct VolumeRecord {
     Le32 version;        // its head, or the snapshot's state
     Le32 parent_volume;  // snapshot: of which volume; clone: of which snapshot; else 0
@@ -313,7 +314,7 @@ struct VolumeRecord {
     std::uint8_t lba_shift;   // 9 or 12: the LBA size shown to guests
     std::uint8_t flush_mode;  // FlushMode
     std::uint8_t reserved0;
-    Le32 consistency_group;  // 0: none
+    Le32 consistency_group;  // 0: none, as for every snapshot
     Le64 size_bytes;         // a multiple of 512
     Le64 created_unix_ns;
     Le64 created_sequence;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "format/layout/layout.h"
+#include "format/sim/group_stories.h"
 #include "format/sim/report.h"
 #include "format/sim/stream_stories.h"
 
@@ -676,7 +677,7 @@ std::vector<Directed> with(std::vector<Directed> more, std::vector<Directed> all
 const std::vector<Directed>& directed_scenarios()
 {
     static const std::vector<Directed> scenarios = with(
-        stream_stories(),
+        with(group_stories(), stream_stories()),
         {
             {"long-command-is-whole", {Rule::atomic_commands}, long_command_is_whole},
             {"torn-commit-is-nothing", {Rule::whole_commits}, torn_commit_is_nothing},

@@ -18,6 +18,41 @@ Event Volume::flushed_at(Event event) const
     return flushed;
 }
 
+std::optional<ConsistencyGroup> Volume::settled_group(Event from, Event until) const
+{
+    ConsistencyGroup settled = group;
+    for (const GroupChange& change : groups) {
+        if (change.answered <= from) {
+            settled = change.group;
+        } else if (change.asked <= until) {
+            return std::nullopt;
+        }
+    }
+    return settled;
+}
+
+std::vector<VolumeId> Model::members(ConsistencyGroup group, Event now) const
+{
+    std::vector<VolumeId> found = present();
+    std::erase_if(found, [&](VolumeId id) {
+        const Volume& volume = volumes.at(id.value);
+        return volume.snapshot || volume.settled_group(now, now) != group;
+    });
+    return found;
+}
+
+void Model::note_flush(VolumeId id, const Flush& flush)
+{
+    const auto group = find(id)->settled_group(flush.asked, flush.answered);
+    const bool grouped = group && *group != ConsistencyGroup();
+    for (auto& [number, volume] : volumes) {
+        if (volume.id == id ||
+            (grouped && volume.settled_group(flush.asked, flush.answered) == group)) {
+            volume.flushes.push_back(flush);
+        }
+    }
+}
+
 Volume* Model::find(VolumeId id)
 {
     const auto found = volumes.find(id.value);
@@ -76,7 +111,11 @@ public:
         recount();
     }
 
-    std::optional<Match> run(std::string& why_not);
+    // Does the volume's state of this moment agree? Moments are tried in ascending order.
+    bool agrees_at(Event moment) { return try_moment(moment); }
+    const Match& last_match() const { return match_; }
+    // What differs from the nearest of the moments, which have all been tried.
+    std::string explain(const std::vector<Event>& moments);
 
 private:
     bool required(const Change& change) const
@@ -284,39 +323,72 @@ bool Matcher::try_moment(Event moment)
     return false;
 }
 
-std::optional<Match> Matcher::run(std::string& why_not)
+std::string Matcher::explain(const std::vector<Event>& moments)
 {
-    std::vector<Event> moments = {question_.from};
-    for (const Change& change : volume_.changes) {
-        if (change.asked > question_.from && change.asked <= question_.until) {
-            moments.push_back(change.asked);
+    rewind();
+    explains_ = true;
+    for (const Event moment : moments) {
+        try_moment(moment);
+    }
+    return text_;
+}
+
+// The moments at which the state of a member changes.
+std::vector<Event> moments_of(const std::vector<Member>& members)
+{
+    const MatchQuestion& question = members.front().question;
+    std::vector<Event> moments = {question.from};
+    for (const Member& member : members) {
+        for (const Change& change : member.volume->changes) {
+            if (change.asked > question.from && change.asked <= question.until) {
+                moments.push_back(change.asked);
+            }
         }
     }
     std::sort(moments.begin(), moments.end());
-    // The last moment that agrees counts: most of what was written is usually there.
-    std::optional<Match> best;
-    for (const Event moment : moments) {
-        if (try_moment(moment)) {
-            best = match_;
-        }
-    }
-    if (!best) {
-        rewind();
-        explains_ = true;
-        for (const Event moment : moments) {
-            try_moment(moment);
-        }
-        why_not = text_;
-    }
-    return best;
+    return moments;
 }
 
 }  // namespace
 
+std::optional<std::vector<Match>> match_together(const std::vector<Member>& members,
+                                                 std::string& why_not)
+{
+    const std::vector<Event> moments = moments_of(members);
+    std::vector<Matcher> matchers;
+    for (const Member& member : members) {
+        matchers.emplace_back(*member.volume, *member.found, member.question);
+    }
+    std::vector<std::vector<Event>> agreed(members.size());
+    // The last moment that agrees counts: most of what was written is usually there.
+    std::optional<std::vector<Match>> best;
+    for (const Event moment : moments) {
+        std::vector<Match> matches;
+        for (std::size_t i = 0; i < matchers.size(); ++i) {
+            if (matchers[i].agrees_at(moment)) {
+                agreed[i].push_back(moment);
+                matches.push_back(matchers[i].last_match());
+            }
+        }
+        if (matches.size() == members.size()) {
+            best = std::move(matches);
+        }
+    }
+    why_not.clear();
+    for (std::size_t i = 0; i < matchers.size() && !best; ++i) {
+        why_not += fmt::format("{}volume {}: ", i == 0 ? "" : "; ", members[i].volume->id.value);
+        why_not += agreed[i].empty() ? matchers[i].explain(moments)
+                                     : fmt::format("agrees between events {} and {}",
+                                                   agreed[i].front(), agreed[i].back());
+    }
+    return best;
+}
+
 std::optional<Match> match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
                            std::string& why_not)
 {
-    return Matcher(volume, found, question).run(why_not);
+    const auto matches = match_together({{&volume, &found, question}}, why_not);
+    return matches ? std::optional<Match>(matches->front()) : std::nullopt;
 }
 
 }  // namespace coppice::sim

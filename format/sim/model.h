@@ -11,7 +11,8 @@
 //
 // After a cut, a volume must hold its state of some moment t before the cut, and everything that a
 // flush (or a forced write, or a management operation) had made durable must be in. That is
-// promise 3: a prefix in the order of effect, and every flushed one.
+// promise 3: a prefix in the order of effect, and every flushed one. The volumes of a consistency
+// group must hold their states of one moment.
 #pragma once
 
 #include <cstdint>
@@ -72,6 +73,12 @@ struct NameChange {
     Event answered = kNever;
 };
 
+struct GroupChange {
+    ConsistencyGroup group;
+    Event asked = 0;
+    Event answered = kNever;
+};
+
 struct Volume {
     VolumeId id;
     bool snapshot = false;
@@ -87,7 +94,11 @@ struct Volume {
     std::vector<Change> changes;  // in the order in which they were asked for
     std::vector<Flush> flushes;
     std::vector<NameChange> names;
+    ConsistencyGroup group;  // at the start
+    std::vector<GroupChange> groups;
 
+    // The group that it was surely in all the time between the two; nothing if it changed.
+    std::optional<ConsistencyGroup> settled_group(Event from, Event until) const;
     // Everything answered before this is durable at a cut at `event`.
     Event flushed_at(Event event) const;
     bool must_exist(Event event) const
@@ -101,12 +112,18 @@ struct Model {
     std::map<std::uint64_t, Volume> volumes;  // by id, the removed ones too
     // Creations that failed in a way that leaves open whether they happened (a failed sync).
     std::vector<Volume> perhaps;
+    // Snapshots that were made as one, of the volumes of a group.
+    std::vector<std::vector<VolumeId>> together;
     // From when to when transactions were open.
     std::vector<std::pair<Event, Event>> transactions;
 
     Volume* find(VolumeId id);
     // The volumes that are there now (created, not being removed).
     std::vector<VolumeId> present() const;
+    // Those of them that are in this group, and no change of that is under way.
+    std::vector<VolumeId> members(ConsistencyGroup group, Event now) const;
+    // A flush of the volume that makes durable was answered: it covers the volume's group.
+    void note_flush(VolumeId id, const Flush& flush);
 };
 
 // What a match of contents found out, for the counters.
@@ -129,6 +146,16 @@ struct MatchQuestion {
 };
 std::optional<Match> match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
                            std::string& why_not);
+
+// The same for several volumes that have one order: one moment must do for all of them. `from` and
+// `until` are those of the first.
+struct Member {
+    const Volume* volume = nullptr;
+    const Stamps* found = nullptr;
+    MatchQuestion question;
+};
+std::optional<std::vector<Match>> match_together(const std::vector<Member>& members,
+                                                 std::string& why_not);
 
 // The first differences of two runs of sectors, in words.
 std::string differences(const Stamps& expected, const Stamps& found, std::uint64_t first);

@@ -29,6 +29,8 @@ constexpr std::array<unsigned, kActions> kUsualWeights = {
     /*resize*/ 1,
     /*rename*/ 1,
     /*set_flush_mode*/ 1,
+    /*set_group*/ 1,
+    /*snapshot_group*/ 1,
 };
 
 void draw_host(Plan& plan, Random& random)
@@ -49,6 +51,10 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[i] = kUsualWeights[i] * static_cast<unsigned>(random.below(4));
     }
     plan.weights[at(Action::write)] += 10;
+    if (random.chance(15)) {
+        plan.first_volumes = 1;
+        plan.grouped = true;
+    }
     plan.fibers = static_cast<unsigned>(random.between(1, 6));
     plan.actions = quick ? random.between(30, 120) : random.between(60, 300);
     plan.volume_bytes = random.between(32, 512) * 4096;
@@ -74,7 +80,7 @@ Plan draw_plan(Random& random, bool quick)
         plan.journaled_blocks = random.below(4) * random.below(4);
     }
 
-    switch (random.below(15)) {
+    switch (random.below(16)) {
     case 0:
     case 1:
         plan.profile = "never flushed";
@@ -165,6 +171,16 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::transaction)] = 80;
         plan.weights[at(Action::write_ranges)] = 20;
         plan.fibers = static_cast<unsigned>(random.between(2, 6));
+        break;
+    case 13:
+        plan.profile = "group";  // several volumes with one order
+        plan.first_volumes = static_cast<unsigned>(random.between(1, 3));
+        plan.grouped = true;
+        plan.most_volumes += plan.first_volumes;
+        plan.weights[at(Action::flush)] = static_cast<unsigned>(random.between(1, 10));
+        plan.weights[at(Action::set_group)] = static_cast<unsigned>(random.below(4));
+        plan.weights[at(Action::snapshot_group)] = static_cast<unsigned>(random.between(1, 4));
+        plan.weights[at(Action::snapshot)] = 0;
         break;
     default: plan.profile = "mixed"; break;
     }

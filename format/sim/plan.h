@@ -33,6 +33,8 @@ enum class Action : std::uint8_t {
     resize,
     rename,
     set_flush_mode,
+    set_group,
+    snapshot_group,
     count_,
 };
 inline constexpr std::size_t kActions = static_cast<std::size_t>(Action::count_);
@@ -49,6 +51,7 @@ struct Plan {
     std::uint64_t largest_sectors = 64;
     std::uint64_t most_volumes = 6;  // and snapshots
     unsigned first_volumes = 0;      // made before anything else
+    bool grouped = false;            // ... and all volumes put into one group
     std::uint64_t cache_bytes = 1 << 20;
     std::uint64_t punch_delay_ns = 0;
     std::uint64_t punch_blocks = 1;  // small volumes have short holes

@@ -72,6 +72,11 @@ namespace coppice::sim {
     X(renames)                       \
     X(flush_mode_changes)            \
     X(ordered_flushes)               \
+    X(groups_joined)                 \
+    X(groups_left)                   \
+    X(group_flushes)                 \
+    X(group_snapshots)               \
+    X(cuts_of_groups)                \
     X(no_space_errors)               \
     X(host_errors)
 

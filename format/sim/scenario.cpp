@@ -68,6 +68,20 @@ std::string allowed_name(const Volume& volume, const std::string& found, Event e
     return fits ? found : last;
 }
 
+ConsistencyGroup allowed_group(const Volume& volume, ConsistencyGroup found, Event event)
+{
+    ConsistencyGroup last = volume.group;
+    bool fits = false;
+    for (const GroupChange& change : volume.groups) {
+        if (change.answered <= event) {
+            last = change.group;
+        } else if (change.asked <= event) {
+            fits = fits || change.group == found;
+        }
+    }
+    return fits ? found : last;
+}
+
 void count_match(const Match& found)
 {
     if (found.lost_answered != 0) {
@@ -81,14 +95,15 @@ void count_match(const Match& found)
     }
 }
 
-void compare_volume(const Volume& volume, const Contents& contents, const Model& model, Event event)
+// Is it there, if so as what it was? Its contents are compared elsewhere.
+bool compare_facts(const Volume& volume, const Contents& contents, Event event)
 {
     const auto found = contents.volumes.find(volume.id.value);
     if (found == contents.volumes.end()) {
         if (volume.must_exist(event)) {
             violation(fmt::format("volume {} is gone", volume.id.value));
         }
-        return;
+        return false;
     }
     const VolumeInfo& info = found->second.info;
     if (!volume.may_exist(event)) {
@@ -102,26 +117,68 @@ void compare_volume(const Volume& volume, const Contents& contents, const Model&
         violation(
             fmt::format("volume {} is named {} instead of {}", volume.id.value, info.name, name));
     }
+    if (const auto group = allowed_group(volume, info.group, event); group != info.group) {
+        violation(fmt::format("volume {} is in group {} instead of {}", volume.id.value,
+                              info.group.value, group.value));
+    }
+    return true;
+}
+
+// Volumes that have one order: those of a group, or one alone.
+void compare_contents(const std::vector<const Volume*>& volumes, const Contents& contents,
+                      const Model& model, Event event)
+{
     MatchQuestion question;
     question.until = event;
     question.crash = true;
     for (const auto& [id, other] : model.volumes) {
+        const bool ours = std::any_of(volumes.begin(), volumes.end(), [&](const Volume* volume) {
+            return other.parent == volume->id;
+        });
         // A snapshot stands in the order of its volume: what came before it is there with it.
-        if (other.snapshot && other.parent == volume.id && contents.volumes.contains(id) &&
+        if (ours && other.snapshot && contents.volumes.contains(id) &&
             other.created_asked <= event) {
             question.required_before = std::max(question.required_before, other.created_asked);
         }
     }
-    std::string why_not;
-    const std::optional<Match> agreed = match(volume, found->second.stamps, question, why_not);
-    if (!agreed) {
-        violation(fmt::format("{} {} agrees with no moment before the cut (durable: what was "
-                              "answered before event {}); {}",
-                              volume.snapshot ? "snapshot" : "volume", volume.id.value,
-                              std::max(volume.flushed_at(event), question.required_before),
-                              why_not));
+    std::vector<Member> members;
+    std::string what;
+    for (const Volume* volume : volumes) {
+        members.push_back({volume, &contents.volumes.at(volume->id.value).stamps, question});
+        what += fmt::format("{}{} {} (durable: what was answered before event {})",
+                            what.empty() ? "" : " and ", volume->snapshot ? "snapshot" : "volume",
+                            volume->id.value,
+                            std::max(volume->flushed_at(event), question.required_before));
     }
-    count_match(*agreed);
+    std::string why_not;
+    const auto agreed = match_together(members, why_not);
+    if (!agreed) {
+        violation(fmt::format("{} agree with no moment before the cut; {}", what, why_not));
+    }
+    for (const Match& found : *agreed) {
+        count_match(found);
+    }
+    if (volumes.size() > 1) {
+        reached(Case::cuts_of_groups);
+    }
+}
+
+// Snapshots that were made as one are all there, or none.
+void compare_together(const Contents& contents, const Model& model, Event event)
+{
+    for (const std::vector<VolumeId>& ids : model.together) {
+        std::size_t there = 0;
+        std::size_t kept = 0;
+        for (const VolumeId id : ids) {
+            const bool stays = model.volumes.at(id.value).removed_asked > event;
+            kept += stays ? 1U : 0U;
+            there += stays && contents.volumes.contains(id.value) ? 1U : 0U;
+        }
+        if (there != 0 && there != kept) {
+            violation(fmt::format("{} of {} snapshots that were made as one, from {} on, are there",
+                                  there, kept, ids.front().value));
+        }
+    }
 }
 
 // A volume that the model does not know must be one whose creation failed half-way.
@@ -141,9 +198,22 @@ void accept_unknown(const Model& model, const Contents::Entry& entry, Event even
 
 void compare_with_model(const Contents& contents, const Model& model, Event event)
 {
+    std::map<ConsistencyGroup, std::vector<const Volume*>> groups;
     for (const auto& [id, volume] : model.volumes) {
-        compare_volume(volume, contents, model, event);
+        if (!compare_facts(volume, contents, event)) {
+            continue;
+        }
+        const ConsistencyGroup group = contents.volumes.at(id).info.group;
+        if (group == ConsistencyGroup()) {
+            compare_contents({&volume}, contents, model, event);
+        } else {
+            groups[group].push_back(&volume);
+        }
     }
+    for (const auto& [group, volumes] : groups) {
+        compare_contents(volumes, contents, model, event);
+    }
+    compare_together(contents, model, event);
     for (const auto& [id, entry] : contents.volumes) {
         if (!model.volumes.contains(id)) {
             accept_unknown(model, entry, event);
@@ -201,6 +271,7 @@ Model model_of(const Contents& contents)
         volume.parent = entry.info.parent;
         volume.name = entry.info.name;
         volume.ordered = entry.info.flush == FlushMode::ordered;
+        volume.group = entry.info.group;
         volume.start = entry.stamps;
         volume.now = entry.stamps;
         model.volumes[id] = std::move(volume);

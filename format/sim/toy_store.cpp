@@ -64,6 +64,7 @@ Bytes serialise(const ToyState& state)
         put(out, id);
         put<std::uint64_t>(out, volume.info.snapshot ? 1 : 0);
         put(out, volume.info.parent.value);
+        put(out, volume.info.group.value);
         put<std::uint64_t>(out, volume.info.name.size());
         put(out, volume.info.name.data(), volume.info.name.size());
         put<std::uint64_t>(out, volume.bytes.size());
@@ -81,6 +82,7 @@ ToyState parse(std::span<const std::byte> in)
         volume.info.id = VolumeId(take<std::uint64_t>(in));
         volume.info.snapshot = take<std::uint64_t>(in) != 0;
         volume.info.parent = VolumeId(take<std::uint64_t>(in));
+        volume.info.group = ConsistencyGroup(take<std::uint64_t>(in));
         const auto name = std::min<std::uint64_t>(take<std::uint64_t>(in), in.size());
         for (std::uint64_t i = 0; i < name; ++i) {
             volume.info.name.push_back(static_cast<char>(in[i]));
@@ -169,6 +171,26 @@ public:
         return save();
     }
 
+    Status set_group(VolumeId id, ConsistencyGroup group) override
+    {
+        // All volumes are saved together: they are one group anyway.
+        state_.volumes.at(id.value).info.group = group;
+        return save();
+    }
+    Result<std::vector<VolumeId>> snapshot_group(ConsistencyGroup group, const std::string& name,
+                                                 bool) override
+    {
+        std::vector<VolumeId> made;
+        const ToyState before = state_;
+        for (const auto& [id, volume] : before.volumes) {
+            if (volume.info.group == group) {
+                made.push_back(put_in(name, volume.bytes, true, volume.info.id));
+            }
+        }
+        COPPICE_TRY(save());
+        return made;
+    }
+
     Status read(VolumeId id, std::uint64_t offset, std::span<const iovec> into) override
     {
         tasks_.yield();
@@ -242,7 +264,7 @@ public:
 private:
     Bytes& bytes(VolumeId id) { return state_.volumes.at(id.value).bytes; }
 
-    Result<VolumeId> add(const std::string& name, Bytes contents, bool snapshot, VolumeId parent)
+    VolumeId put_in(const std::string& name, Bytes contents, bool snapshot, VolumeId parent)
     {
         ToyVolume made;
         made.info.id = VolumeId(state_.next_id++);
@@ -253,6 +275,12 @@ private:
         made.bytes = std::move(contents);
         const VolumeId id = made.info.id;
         state_.volumes[id.value] = std::move(made);
+        return id;
+    }
+
+    Result<VolumeId> add(const std::string& name, Bytes contents, bool snapshot, VolumeId parent)
+    {
+        const VolumeId id = put_in(name, std::move(contents), snapshot, parent);
         if (Status status = save(); !status) {
             return pass_on(status);
         }

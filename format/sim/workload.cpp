@@ -51,6 +51,11 @@ void Workload::run()
     for (unsigned i = 0; i < plan_.first_volumes && !stopped_; ++i) {
         do_create_volume();
     }
+    for (const VolumeId id : candidates(true, false)) {
+        if (plan_.grouped && !stopped_) {
+            join_group(id, ConsistencyGroup(1));
+        }
+    }
     waiter_ = tasks_.current();
     running_ = plan_.fibers;
     for (unsigned i = 0; i < plan_.fibers; ++i) {
@@ -96,6 +101,8 @@ void Workload::act(Action action)
     case Action::resize: do_resize(); break;
     case Action::rename: do_rename(); break;
     case Action::set_flush_mode: do_set_flush_mode(); break;
+    case Action::set_group: do_set_group(); break;
+    case Action::snapshot_group: do_snapshot_group(); break;
     case Action::count_: CHECK(false && "count_ is no action");
     }
 }
@@ -576,8 +583,13 @@ void Workload::do_flush()
         reached(Case::ordered_flushes);  // promises an order only, and that holds in any case
         return;
     }
-    model_.find(id)->flushes.push_back(flush);
+    model_.note_flush(id, flush);
     reached(Case::flushes);
+    const auto group = model_.find(id)->settled_group(flush.asked, flush.answered);
+    if (group && *group != ConsistencyGroup() &&
+        model_.members(*group, flush.answered).size() > 1) {
+        reached(Case::group_flushes);
+    }
 }
 
 void Workload::do_checkpoint()

@@ -90,6 +90,11 @@ private:
     void do_resize();
     void do_rename();
     void do_set_flush_mode();
+    void do_set_group();
+    void join_group(VolumeId id, ConsistencyGroup group);
+    void do_snapshot_group();
+    bool compare_group_snapshots(const std::vector<VolumeId>& members,
+                                 std::vector<Volume>& snapshots);
     bool still_there(VolumeId id) const;
 
     FiberTasks& tasks_;

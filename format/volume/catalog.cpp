@@ -142,6 +142,7 @@ bool Catalog::possible(const Volume& volume)
     return record.size_bytes <= layout::kMaxVolumeBytes && record.size_bytes % 512 == 0 &&
            (record.lba_shift == 9 || record.lba_shift == 12) &&
            record.flush_mode <= static_cast<std::uint8_t>(layout::FlushMode::ordered) &&
+           record.consistency_group <= (volume.snapshot() ? 0 : layout::kMaxConsistencyGroup) &&
            check_name(volume.name()).empty();
 }
 
@@ -156,9 +157,10 @@ Status Catalog::add_item(const layout::CatalogItem& item)
         Volume volume{VolumeId(id), {}, record_of<layout::VolumeRecord>(item)};
         volume.version = VersionId(volume.record.version);
         if (!possible(volume)) {
-            return fail(ErrorCode::bad_record, fmt::format("catalog: volume {} has an impossible "
-                                                           "size, name, LBA size or flush mode",
-                                                           id));
+            return fail(ErrorCode::bad_record,
+                        fmt::format("catalog: volume {} has an impossible size, name, LBA size, "
+                                    "flush mode or consistency group",
+                                    id));
         }
         volumes[volume.id] = volume;
         return {};

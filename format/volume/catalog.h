@@ -47,6 +47,7 @@ struct Volume {
     {
         return (record.flags & (layout::kVolumeSnapshot | layout::kVolumeReadOnly)) != 0;
     }
+    ConsistencyGroup group() const { return ConsistencyGroup(record.consistency_group); }
     std::uint64_t size_bytes() const { return record.size_bytes; }
     std::uint64_t size_blocks() const { return divide_up(record.size_bytes, kBlockBytes); }
 };
@@ -83,7 +84,7 @@ public:
     std::vector<Item> items() const;
     std::size_t item_count() const { return volumes.size() + versions.size() + lists.size(); }
     // Takes one item of the catalog tree in; an Error names what cannot be.
-    // Can there be such a volume: its size, name, LBA size and flush mode?
+    // Can there be such a volume: its size, name, LBA size, flush mode and group?
     static bool possible(const Volume& volume);
     Status add_item(const layout::CatalogItem& item);
     // After all items: do they fit together?

@@ -27,7 +27,7 @@ Status Committer::make_durable(DomainId domain)
 
 Status Committer::make_durable(VolumeId volume)
 {
-    return make_durable(state_.domains.of_volume(volume));
+    return make_durable(state_.domains.covered_by_flush(volume));
 }
 
 Status Committer::make_durable(const std::vector<DomainId>& domains)

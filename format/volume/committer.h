@@ -21,7 +21,7 @@ public:
     // Everything that took effect in the domain before the call is durable afterwards, with what it
     // builds on. (task)
     Status make_durable(DomainId domain);
-    // Same for all domains of a volume, and of all volumes. (task)
+    // Same for all that a flush of the volume covers, and for all volumes. (task)
     Status make_durable(VolumeId volume);
     Status make_all_durable();
     // Pending operations of all volumes reach the journal; nothing is synced. (task)

@@ -35,6 +35,54 @@ std::vector<DomainId> Domains::of_volume(VolumeId volume) const
     return result;
 }
 
+std::vector<DomainId> Domains::covered_by_flush(VolumeId volume) const
+{
+    std::vector<DomainId> result;
+    for (const VolumeId member : with_group(volume)) {
+        const std::vector<DomainId> all = of_volume(member);
+        result.insert(result.end(), all.begin(), all.end());
+    }
+    return result;
+}
+
+// ---- Consistency groups -------------------------------------------------------------------
+
+std::vector<VolumeId> Domains::in_group(ConsistencyGroup group) const
+{
+    std::vector<VolumeId> result;
+    for (const auto& [volume, of] : groups_) {
+        if (of == group) {
+            result.push_back(volume);
+        }
+    }
+    return result;
+}
+
+ConsistencyGroup Domains::group_of(DomainId id) const
+{
+    const auto found = groups_.find(id.volume);
+    const bool stands =
+        id.stream == StreamId() && found != groups_.end() && obeys(Rule::group_is_one_order);
+    return stands ? found->second : ConsistencyGroup();
+}
+
+std::vector<VolumeId> Domains::with_group(VolumeId volume) const
+{
+    const ConsistencyGroup group = group_of({volume, StreamId()});
+    return group == ConsistencyGroup() ? std::vector<VolumeId>{volume} : in_group(group);
+}
+
+void Domains::set_group(VolumeId volume, ConsistencyGroup group)
+{
+    for (const VolumeId member : with_group(volume)) {
+        join({volume, StreamId()}, {member, StreamId()});
+    }
+    groups_.erase(volume);
+    if (group != ConsistencyGroup()) {
+        groups_[volume] = group;
+    }
+}
+
 // ---- Streams ------------------------------------------------------------------------------
 
 Result<StreamId> Domains::open_stream(VolumeId volume)
@@ -159,20 +207,21 @@ void Domains::join_all(DomainId with)
     }
 }
 
-void Domains::join_volume(VolumeId volume)
+void Domains::join_covered_by_flush(VolumeId volume)
 {
     const DomainId own{volume, StreamId()};
-    // Also when it is alone: a stream that is opened later sees by it that it stands behind.
-    Domain& mine = domains_[own];
-    if (mine.joined == 0 && !mine.pending.empty()) {
-        mine.joined = ++last_join_;
+    if (domains_[own].joined == 0 && obeys(Rule::joined_domains)) {
+        domains_[own].joined = ++last_join_;  // with streams that are opened later
     }
-    for (const DomainId id : of_volume(volume)) {
-        join(own, id);
-    }
-    for (const DomainId id : streams_) {
-        if (id.volume == volume) {
+    for (const VolumeId member : with_group(volume)) {
+        join(own, {member, StreamId()});
+        for (const DomainId id : of_volume(member)) {
             join(own, id);
+        }
+        for (const DomainId id : streams_) {
+            if (id.volume == member) {
+                join(own, id);
+            }
         }
     }
 }
@@ -227,15 +276,31 @@ void Domains::join_over(DomainId with, VolumeId volume, Lba begin, Lba end)
 
 std::vector<DomainId> Domains::with_joined(std::vector<DomainId> chosen) const
 {
-    std::set<std::uint64_t> joined;
-    for (const DomainId id : chosen) {
-        joined.insert(domains_.at(id).joined);
+    if (chosen.size() == domains_.size()) {
+        return chosen;
     }
-    joined.erase(0);
-    for (const auto& [id, domain] : domains_) {
-        const bool taken = std::find(chosen.begin(), chosen.end(), id) != chosen.end();
-        if (!taken && joined.contains(domain.joined)) {
-            chosen.push_back(id);
+    std::set<DomainId> taken;
+    std::set<std::uint64_t> joined;
+    std::set<ConsistencyGroup> groups;
+    const auto take = [&](DomainId id, const Domain& domain) {
+        taken.insert(id);
+        joined.insert(domain.joined);
+        groups.insert(group_of(id));
+    };
+    for (const DomainId id : chosen) {
+        take(id, domains_.at(id));
+    }
+    // One that is taken along may bring its group, and that what its volumes are joined with.
+    for (std::size_t before = 0; before != chosen.size();) {
+        before = chosen.size();
+        for (const auto& [id, domain] : domains_) {
+            const ConsistencyGroup group = group_of(id);
+            const bool goes_along = (domain.joined != 0 && joined.contains(domain.joined)) ||
+                                    (group != ConsistencyGroup() && groups.contains(group));
+            if (goes_along && !taken.contains(id)) {
+                take(id, domain);
+                chosen.push_back(id);
+            }
         }
     }
     return chosen;

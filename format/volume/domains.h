@@ -1,7 +1,8 @@
 // What is ordered together (FORMAT.md, "Domains"): each volume, and each stream that somebody
 // opened inside one. After a crash a domain holds a prefix of its operations in the order in which
 // they took effect; domains are reordered freely against each other, except where one builds on
-// what another has pending: these are joined, and go into the journal together.
+// what another has pending: these are joined, and go into the journal together. The own domains of
+// the volumes of a consistency group are joined for as long as they are in it, and so one order.
 #pragma once
 
 #include <deque>
@@ -46,6 +47,14 @@ public:
 
     // All of a volume: its own and its streams.
     std::vector<DomainId> of_volume(VolumeId volume) const;
+    // What a flush of the volume covers: all of it, and of the other volumes of its group.
+    std::vector<DomainId> covered_by_flush(VolumeId volume) const;
+
+    // ---- Consistency groups
+    // From now on the volume is in this group; 0: in none. What the volumes of its old group do
+    // next reaches the journal no earlier than what it has pending now.
+    void set_group(VolumeId volume, ConsistencyGroup group);
+    std::vector<VolumeId> in_group(ConsistencyGroup group) const;
 
     // ---- Streams. Not kept over a close; at most kMaxStreams are open at a time.
     Result<StreamId> open_stream(VolumeId volume);
@@ -68,8 +77,9 @@ public:
     void join(DomainId a, DomainId b);
     // With every domain that has something pending.
     void join_all(DomainId with);
-    // All of a volume with each other: what one has pending now goes with what another has later.
-    void join_volume(VolumeId volume);
+    // What a flush of the volume covers, with each other: what one has pending now goes with what
+    // another has later.
+    void join_covered_by_flush(VolumeId volume);
     // Has another domain of the volume something pending?
     bool others_pending(DomainId id) const;
     // Those that have something pending for these blocks.
@@ -79,15 +89,20 @@ public:
     void join_pending(DomainId with, DomainId other, Sequence up_to);
     // With the domains that have something pending for these blocks.
     void join_over(DomainId with, VolumeId volume, Lba begin, Lba end);
-    // `chosen` and those joined with any of them.
+    // `chosen` and those joined with any of them, also by their group.
     std::vector<DomainId> with_joined(std::vector<DomainId> chosen) const;
 
 private:
     static bool has_pending_over(const Domain& domain, Lba begin, Lba end);
+    // In whose order does the domain stand? 0: it has its own.
+    ConsistencyGroup group_of(DomainId id) const;
+    // The volume and the others of its group.
+    std::vector<VolumeId> with_group(VolumeId volume) const;
 
     std::map<DomainId, Domain> domains_;
     std::set<DomainId> streams_;
     std::map<VolumeId, std::uint64_t> last_stream_;
+    std::map<VolumeId, ConsistencyGroup> groups_;  // of the volumes that are in one
     std::uint64_t last_join_ = 0;
 };
 

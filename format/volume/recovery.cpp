@@ -71,6 +71,9 @@ Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
     state->recovery.verify_ns = verified_ns - scanned_ns;
     state->recovery.replay_ns = state->tasks.now_ns() - verified_ns;
 
+    for (const auto& [id, volume] : state->catalog.volumes) {
+        state->domains.set_group(id, volume.group());
+    }
     const JournalPosition head = scan.commits.empty() ? start.position : scan.commits.back().end;
     state->ring.set(start.position, head, scan.synced);
     state->recovery_open = true;

@@ -17,6 +17,8 @@
 
 namespace coppice {
 
+static_assert(kMaxGroup == layout::kMaxConsistencyGroup);
+
 namespace {
 
 // Longest piece of a map that one question for its status looks at: 256 MiB.
@@ -98,6 +100,15 @@ public:
     Status set_flush_mode(VolumeId volume, FlushMode mode) override
     {
         return volumes_.set_flush_mode(volume, mode);
+    }
+    Status set_group(VolumeId volume, ConsistencyGroup group) override
+    {
+        return volumes_.set_group(volume, group);
+    }
+    Result<std::vector<VolumeId>> snapshot_group(ConsistencyGroup group, const std::string& name,
+                                                 bool guest_made) override
+    {
+        return volumes_.snapshot_group(group, name, guest_made);
     }
 
     Status read(VolumeId volume, std::uint64_t offset_bytes, std::span<const iovec> into) override;
@@ -239,7 +250,8 @@ Status StoreImpl::close_stream(VolumeId volume, StreamId stream)
 }
 
 // As the volume's flush mode says. Operations of one domain are ordered anyway; an ordered flush of
-// the volume is a cut through all its domains: what is pending in them stays together.
+// the volume is a cut through all its domains, and those of its group: what is pending in them
+// stays together.
 Status StoreImpl::flush_as_set(DomainId domain)
 {
     const Volume* found = state_->catalog.volume(domain.volume);
@@ -247,7 +259,7 @@ Status StoreImpl::flush_as_set(DomainId domain)
     const bool whole = domain.stream == StreamId();
     if (found != nullptr && found->record.flush_mode == ordered) {
         if (whole && obeys(Rule::ordered_flush_cuts_all)) {
-            state_->domains.join_volume(domain.volume);
+            state_->domains.join_covered_by_flush(domain.volume);
         }
         background_.flush_later(domain.volume);
         return {};

@@ -91,6 +91,7 @@ struct VolumeInfo {
     std::uint64_t size_bytes = 0;
     unsigned lba_shift = 12;
     FlushMode flush = FlushMode::durable;
+    ConsistencyGroup group;          // 0: none
     std::uint64_t mapped_bytes = 0;  // with data of its own or shared
     std::uint64_t created_unix_ns = 0;
     Sequence created;
@@ -181,6 +182,17 @@ struct CloneSource {
     Range range;
 };
 
+// ---- Consistency groups -------------------------------------------------------------------
+//
+// Volumes of one image may be joined in a group, as a database wants it whose data and log lie on
+// two disks. They then have one order: after a crash they are together what they were at one
+// moment, with everything that any of them did up to then in its own order and nothing of what came
+// behind. A flush of any of them covers all of them; where it is ordered, the cut goes through all.
+// Each keeps its own flush mode, which says what its own flushes are. Streams stay of their volume;
+// transactions belong to the volume's own order, and so to the group's.
+
+inline constexpr std::uint64_t kMaxGroup = 255;  // they have the numbers 1 to this
+
 // ---- Transactions -------------------------------------------------------------------------
 //
 // A transaction gathers changes of one volume: writes, deallocations, zero writes and clones that
@@ -215,8 +227,8 @@ inline constexpr std::uint64_t kMaxStagedBytes = 256ULL << 20;  // of all togeth
 
 // One asynchronous operation. Buffers and ranges stay in place until the completion is called.
 // `stream`: the order it belongs to, 0 the volume's own. A flush of stream 0 covers the whole
-// volume, one of another stream only that, and FUA likewise. Transactions and write_ranges belong
-// to the volume's own order: they have no stream.
+// volume and its group, one of another stream only that, and FUA likewise. Transactions and
+// write_ranges belong to the volume's own order: they have no stream.
 struct Operation {
     enum class Kind : std::uint8_t {
         read,
@@ -294,6 +306,14 @@ public:
     // At any time; what was acknowledged before the call is durable when it returns. A flush beside
     // it may follow either mode.
     virtual Status set_flush_mode(VolumeId volume, FlushMode mode) = 0;
+    // Joins the volume to a consistency group, or takes it out of one (0). A group exists as long
+    // as volumes are in it; one that is removed leaves. What was acknowledged before the call is
+    // durable when it returns; what is under way meanwhile may be of either order.
+    virtual Status set_group(VolumeId volume, ConsistencyGroup group) = 0;
+    // Snapshots of all volumes of the group at one moment, one for each, all of this name, in
+    // ascending order of the volumes. All of them are there, also after a crash, or none.
+    virtual Result<std::vector<VolumeId>>
+    snapshot_group(ConsistencyGroup group, const std::string& name, bool guest_made) = 0;
 
     // -- streams: further orders inside a volume. After a crash each holds a prefix of its
     // operations
@@ -315,8 +335,9 @@ public:
     // Sources are read as of the start.
     virtual Status clone(VolumeId destination, std::uint64_t offset_bytes,
                          std::span<const CloneSource> sources) = 0;
-    // Everything that was acknowledged for the volume before the call is durable afterwards, or
-    // ordered before all that follows, as the volume's flush mode says.
+    // Everything that was acknowledged for the volume, or for another one of its group, before the
+    // call is durable afterwards, or ordered before all that follows, as the volume's flush mode
+    // says.
     virtual Status flush(VolumeId volume) = 0;
     virtual Result<BlockStatus> block_status(VolumeId volume, Range range) = 0;
 

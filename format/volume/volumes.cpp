@@ -88,6 +88,7 @@ VolumeInfo Volumes::describe(const Volume& volume) const
     info.size_bytes = record.size_bytes;
     info.lba_shift = record.lba_shift;
     info.flush = static_cast<FlushMode>(record.flush_mode);
+    info.group = volume.group();
     info.mapped_bytes = state_.catalog.versions.at(volume.version).mapped_blocks * kBlockBytes;
     info.created_unix_ns = record.created_unix_ns;
     info.created = Sequence(record.created_sequence);
@@ -183,26 +184,59 @@ Result<VolumeId> Volumes::snapshot(VolumeId volume, const NewSnapshot& snapshot)
     LockGuard managing(managing_);
     COPPICE_TRY(state_.check_writable());
     COPPICE_ASSIGN(source, known(volume));
-    if (source->snapshot()) {
+    const VolumeId id(state_.catalog.next_volume);
+    COPPICE_ASSIGN(operation, snapshot_operation(*source, id, snapshot));
+    COPPICE_TRY(writer_.manage(operation, {}));
+    return id;
+}
+
+Result<std::vector<VolumeId>> Volumes::snapshot_group(ConsistencyGroup group,
+                                                      const std::string& name, bool guest_made)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_.check_writable());
+    NewSnapshot wanted;
+    wanted.name = name;
+    wanted.guest_made = guest_made;
+    Writer::Command command;
+    std::vector<VolumeId> made;
+    for (const auto& [id, volume] : state_.catalog.volumes) {
+        if (group == ConsistencyGroup() || volume.group() != group) {
+            continue;
+        }
+        made.emplace_back(state_.catalog.next_volume + made.size());
+        COPPICE_ASSIGN(operation, snapshot_operation(volume, made.back(), wanted));
+        command.push_back(std::move(operation));
+    }
+    if (command.empty()) {
+        return fail(ErrorCode::not_found,
+                    fmt::format("no volume is in consistency group {}", group.value));
+    }
+    COPPICE_TRY(writer_.manage(command, {}));
+    return made;
+}
+
+Result<JournalOperation> Volumes::snapshot_operation(const Volume& source, VolumeId id,
+                                                     const NewSnapshot& snapshot)
+{
+    if (source.snapshot()) {
         return fail(ErrorCode::invalid_argument, "a snapshot cannot be made of a snapshot");
     }
-    COPPICE_TRY(check_free_name(snapshot.name, volume, VolumeId()));
-    const VolumeId id(state_.catalog.next_volume);
+    COPPICE_TRY(check_free_name(snapshot.name, source.id, VolumeId()));
     auto record = new_record(
-        snapshot.name, source->size_bytes(), source->record.lba_shift, FlushMode::durable,
+        snapshot.name, source.size_bytes(), source.record.lba_shift, FlushMode::durable,
         static_cast<std::uint8_t>(layout::kVolumeSnapshot |
                                   (snapshot.guest_made ? layout::kVolumeGuestMade : 0) |
                                   (snapshot.vm_state_bytes > 0 ? layout::kVolumeHasVmState : 0)),
         state_.tasks.unix_ns());
-    record.parent_volume = static_cast<std::uint32_t>(volume.value);
+    record.parent_volume = static_cast<std::uint32_t>(source.id.value);
     record.vm_state_bytes = snapshot.vm_state_bytes;
     record.vm_clock_ns = snapshot.vm_clock_ns;
     record.icount = snapshot.icount;
-    auto operation = management(layout::OperationType::snapshot, volume);
+    auto operation = management(layout::OperationType::snapshot, source.id);
     operation.record.block = id.value;
     attach_record(operation, record);
-    COPPICE_TRY(writer_.manage(operation, {}));
-    return id;
+    return operation;
 }
 
 Result<VolumeId> Volumes::clone_volume(VolumeId snapshot, const std::string& name, bool guest_made)
@@ -235,6 +269,7 @@ Status Volumes::remove(VolumeId id)
     COPPICE_TRY(known(id));
     COPPICE_TRY(writer_.manage(management(layout::OperationType::remove_volume, id), {}));
     state_.domains.close_streams(id);
+    state_.domains.set_group(id, ConsistencyGroup());
     background_.after_removal();
     return {};
 }
@@ -311,6 +346,22 @@ Status Volumes::set_flush_mode(VolumeId volume, FlushMode mode)
     auto operation = management(layout::OperationType::change_volume, volume);
     auto record = target->record;
     record.flush_mode = static_cast<std::uint8_t>(mode);
+    attach_record(operation, record);
+    return writer_.manage(operation, {});
+}
+
+Status Volumes::set_group(VolumeId volume, ConsistencyGroup group)
+{
+    LockGuard managing(managing_);
+    COPPICE_TRY(state_.check_writable());
+    COPPICE_ASSIGN(target, known_writable(volume));
+    if (group.value > kMaxGroup) {
+        return fail(ErrorCode::invalid_argument,
+                    fmt::format("consistency groups have the numbers 1 to {}", kMaxGroup));
+    }
+    auto operation = management(layout::OperationType::change_volume, volume);
+    auto record = target->record;
+    record.consistency_group = static_cast<std::uint32_t>(group.value);
     attach_record(operation, record);
     return writer_.manage(operation, {});
 }

@@ -35,9 +35,15 @@ public:
     Status resize(VolumeId volume, std::uint64_t size_bytes);
     Status rename(VolumeId id, const std::string& name);
     Status set_flush_mode(VolumeId volume, FlushMode mode);
+    Status set_group(VolumeId volume, ConsistencyGroup group);
+    Result<std::vector<VolumeId>> snapshot_group(ConsistencyGroup group, const std::string& name,
+                                                 bool guest_made);
 
 private:
     VolumeInfo describe(const Volume& volume) const;
+    // The operation that makes a snapshot with this number.
+    Result<JournalOperation> snapshot_operation(const Volume& source, VolumeId id,
+                                                const NewSnapshot& snapshot);
     Status check_free_name(const std::string& name, std::optional<VolumeId> of, VolumeId except);
 
     State& state_;

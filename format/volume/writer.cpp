@@ -265,13 +265,9 @@ void Writer::mark_managed(const JournalOperation& operation, std::uint64_t old_s
     }
 }
 
-Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_bytes,
-                           const Condition& condition)
+// A command stands in one commit.
+Status Writer::check_fits(const Command& command) const
 {
-    const VolumeId volume = domain.volume;
-    if (command.empty()) {
-        return {};
-    }
     std::uint64_t payload = 0;
     for (const JournalOperation& operation : command) {
         payload += operation.payload.size();
@@ -282,6 +278,25 @@ Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_
                                 "takes as one; use smaller commands",
                                 command.size()));
     }
+    return {};
+}
+
+void Writer::number(Command& command) const
+{
+    for (std::size_t i = 0; i < command.size(); ++i) {
+        command[i].record.sequence = state_.sequence.value + 1 + i;
+        command[i].record.flags = i + 1 < command.size() ? layout::kOperationContinues : 0;
+    }
+}
+
+Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_bytes,
+                           const Condition& condition)
+{
+    const VolumeId volume = domain.volume;
+    if (command.empty()) {
+        return {};
+    }
+    COPPICE_TRY(check_fits(command));
     CacheUse use(state_.cache);
     bool ready = false;
     while (!ready) {
@@ -297,10 +312,7 @@ Status Writer::take_effect(DomainId domain, Command& command, std::uint64_t end_
     COPPICE_TRY(state_.check_writable());
     COPPICE_TRY(check_range(volume, 0, end_bytes, true));
     COPPICE_TRY(check_sources(command));
-    for (std::size_t i = 0; i < command.size(); ++i) {
-        command[i].record.sequence = state_.sequence.value + 1 + i;
-        command[i].record.flags = i + 1 < command.size() ? layout::kOperationContinues : 0;
-    }
+    number(command);
     const Status applied = effects_.apply(command);
     CHECK(applied.has_value());
     mark(command);
@@ -649,21 +661,23 @@ Status Writer::copy_bytes(DomainId destination, std::uint64_t offset_bytes,
 
 // ---- Management ---------------------------------------------------------------------------
 
-Status Writer::manage(const JournalOperation& operation, const std::vector<VolumeId>& involved)
+Status Writer::manage(const Command& command, const std::vector<VolumeId>& involved)
 {
-    COPPICE_TRY(with_space([&] { return manage_once(operation, involved); }));
-    return committer_.make_durable(operation.volume());
+    COPPICE_TRY(with_space([&] { return manage_once(command, involved); }));
+    return committer_.make_durable(command.back().volume());
 }
 
-Status Writer::manage_once(const JournalOperation& operation, const std::vector<VolumeId>& involved)
+Status Writer::manage_once(const Command& wanted, const std::vector<VolumeId>& involved)
 {
+    const JournalOperation& operation = wanted.back();
     const VolumeId volume = operation.volume();
     // Whoever reads a part of a block to write the whole must not have read it before a rollback,
     // or before a shrink: the volume may have grown again when the write takes effect.
     const bool excludes =
         operation.type() == layout::OperationType::rollback || operation.record.length > 0;
     RangeLock lock(state_, volume, 0, excludes ? layout::kMaxVolumeBytes : 0, excludes);
-    Command command{operation};
+    Command command = wanted;
+    COPPICE_TRY(check_fits(command));
     CacheUse use(state_.cache);
     bool ready = false;
     while (!ready) {
@@ -672,7 +686,7 @@ Status Writer::manage_once(const JournalOperation& operation, const std::vector<
         ready = prepared;
     }
     COPPICE_TRY(state_.check_writable());
-    command.front().record.sequence = state_.sequence.value + 1;
+    number(command);
     const Volume* before = state_.catalog.volume(volume);
     const std::uint64_t old_size = before == nullptr ? 0 : before->size_bytes();
     COPPICE_TRY(effects_.apply(command));
@@ -683,6 +697,10 @@ Status Writer::manage_once(const JournalOperation& operation, const std::vector<
     }
     state_.domains.enqueue(command);
     state_.domains.join_all(own);
+    if (operation.type() == layout::OperationType::change_volume) {
+        // What takes effect from now on belongs to the group that the volume is in now.
+        state_.domains.set_group(volume, state_.catalog.volume(volume)->group());
+    }
     return {};
 }
 

@@ -36,12 +36,17 @@ public:
     // Zeroes what the last block of a volume holds behind the end of the volume.
     Status clear_behind_end(VolumeId volume);
 
-    // A management operation: takes effect and is durable with everything before it.
-    Status manage(const JournalOperation& operation, const std::vector<VolumeId>& involved);
+    using Command = std::vector<JournalOperation>;
+    // A management operation, or several of the volumes of one group: they take effect together and
+    // are durable with everything before them.
+    Status manage(const Command& command, const std::vector<VolumeId>& involved);
+    Status manage(const JournalOperation& operation, const std::vector<VolumeId>& involved)
+    {
+        return manage(Command{operation}, involved);
+    }
 
     // ---- For who gathers a command of his own (Staging)
 
-    using Command = std::vector<JournalOperation>;
     // Asked when nothing suspends any more before the command takes effect.
     using Condition = std::function<Status()>;
 
@@ -94,6 +99,9 @@ private:
     Status with_space(Body body);
     Status write_now(std::span<const Extent> extents, BlockBuffer& buffer, std::uint64_t most);
     Status check_sources(const Command& command) const;
+    Status check_fits(const Command& command) const;
+    // Gives the operations, which take effect now, their places in the order.
+    void number(Command& command) const;
     void take_along(DomainId domain, const Command& command);
     void take_along_partial(DomainId domain, Lba block);
     void mark(const Command& command);
@@ -103,7 +111,7 @@ private:
     Status clear_once(DomainId domain, std::span<const Range> ranges, layout::OperationType type);
     static std::vector<Range> disjoint(std::span<const Range> ranges);
     Status clear_tail_once(VolumeId volume);
-    Status manage_once(const JournalOperation& operation, const std::vector<VolumeId>& involved);
+    Status manage_once(const Command& wanted, const std::vector<VolumeId>& involved);
     Status clear_parts(DomainId domain, Lba lba, unsigned parts, Staged& staged, Command& command);
     Status share_once(DomainId destination, std::uint64_t offset_bytes,
                       std::span<const CloneSource> sources);

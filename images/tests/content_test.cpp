@@ -1,10 +1,11 @@
 // coppice read, write and trim.
-#include "images/tests/tool_runner.h"
+#include "images/tests/folder.h"
 
 #include <sys/stat.h>
 
 using namespace coppice;
-using namespace coppice::images::test;
+using namespace coppice::images;
+using nlohmann::json;
 
 namespace {
 

@@ -1,12 +1,14 @@
 // The host tool as its users meet it: the program is run, its output and exit codes are compared.
-#include "images/tests/tool_runner.h"
+#include "images/tests/folder.h"
 
 #include <set>
 
 #include "format/layout/layout.h"
 
 using namespace coppice;
-using namespace coppice::images::test;
+using namespace coppice::images;
+using nlohmann::json;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -101,6 +103,44 @@ TEST_CASE("what a flush does is set")
     folder.fails("set --flush durable --volume other d.coppice", 1, "other");
     REQUIRE(mode() == "ordered");
     REQUIRE(folder.ok("check d.coppice").find("no problems found") != std::string::npos);
+}
+
+TEST_CASE("volumes join a group, and its snapshots are made together")
+{
+    const Folder folder;
+    folder.ok("create d 64M");
+    folder.ok("snapshot create d s");
+    folder.ok("clone d s log");
+    const auto groups = [&] {
+        std::vector<std::uint64_t> result;
+        const json info = folder.ok_json("info --json d");
+        for (const json& volume : info["volumes"]) {
+            result.push_back(volume["group"]);
+        }
+        return result;
+    };
+    REQUIRE(groups() == std::vector<std::uint64_t>{0, 0, 0});
+    REQUIRE(folder.ok("set --group 3 d") == "volume 'main': group 3\n");
+    REQUIRE(folder.ok("set --group 3 --flush ordered --volume log d") ==
+            "volume 'log': flush ordered, group 3\n");
+    REQUIRE(groups() == std::vector<std::uint64_t>{3, 0, 3});
+    REQUIRE(folder.ok("info d").find("flush ordered, group 3") != std::string::npos);
+    REQUIRE(folder.ok("snapshot create --group 3 d both") ==
+            "snapshot 'both' of volume 'main' (id 4)\nsnapshot 'both' of volume 'log' (id 5)\n");
+    const json made = folder.ok_json("snapshot create --json --group 3 d again");
+    REQUIRE(made["snapshots"].size() == 2);
+    REQUIRE(made["snapshots"][1]["volume"] == "log");
+    REQUIRE(folder.ok_json("snapshot list --json d").size() == 5);
+    folder.fails("snapshot create --group 3 d both", 1, "'both' is taken");
+    folder.fails("snapshot create --group 4 d x", 1, "no volume is in consistency group 4");
+    folder.fails("snapshot create --group 0 d x", 2, "from 1 to 255");
+    folder.fails("snapshot create --group 3 --volume log d x", 2, "excludes");
+    folder.fails("set --group 256 d", 2, "from 0 to 255");
+    folder.fails("set --group some d", 2, "from 0 to 255");
+    REQUIRE(folder.ok("set --group 0 d") == "volume 'main': no group\n");
+    REQUIRE(folder.ok_json("set --json --group 0 --volume log d")["group"] == 0);
+    REQUIRE(groups() == std::vector<std::uint64_t>(7, 0));
+    REQUIRE(folder.ok("check d").find("no problems found") != std::string::npos);
 }
 
 TEST_CASE("sizes that cannot be are refused, and nothing is written")
@@ -474,7 +514,7 @@ TEST_CASE("a journal that was not checkpointed is shown and replayed")
     });
     const json journal = folder.ok_json("dump journal --json d");
     REQUIRE(!journal["commits"].empty());
-    REQUIRE(folder.ok("dump journal d").find("type write") != std::string::npos);
+    REQUIRE(folder.ok("dump journal d").find("volume 1: write lba 0 to 2") != std::string::npos);
     const json info = folder.ok_json("info --json d");
     REQUIRE(info["replayed_operations"] == 1);
     REQUIRE(info["volumes"][0]["mapped_bytes"] == 3 * kBlockBytes);

@@ -403,6 +403,32 @@ TEST_CASE("a catalog that does not fit together is found")
     REQUIRE(said);
 }
 
+TEST_CASE("a consistency group is a small number, and snapshots have none")
+{
+    ExampleImage image;
+    image.main_record.consistency_group = 255;
+    image.copy_record.consistency_group = 255;
+    SECTION("as it should be")
+    {
+        image.finish();
+        REQUIRE(image.check().clean());
+    }
+    SECTION("too large")
+    {
+        image.copy_record.consistency_group = 256;
+        image.finish();
+        const Finding finding = only(image.check(), FindingKind::catalog, Severity::corruption);
+        REQUIRE(says(finding, "consistency group 256"));
+    }
+    SECTION("of a snapshot")
+    {
+        image.snapshot_record.consistency_group = 255;
+        image.finish();
+        const Finding finding = only(image.check(), FindingKind::catalog, Severity::corruption);
+        REQUIRE(says(finding, "consistency group 255"));
+    }
+}
+
 TEST_CASE("names are unique and whole")
 {
     ExampleImage image;

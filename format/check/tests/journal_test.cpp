@@ -1,6 +1,7 @@
 // The checker's own reading of the journal: a test for each row of FORMAT.md's table, and replayed
 // operations that collide with what is there.
 #include "coppice-catch.h"
+#include "format/check/journal_scan.h"
 #include "format/check/tests/image_builder.h"
 
 using namespace coppice;
@@ -11,7 +12,13 @@ namespace {
 
 // The example with a journal. Operations write to lba 500 and up, blocks 9000 and up.
 struct JournalImage : ExampleImage {
-    JournalImage() { finish(); }
+    // Volumes "main" (1) and "copy" (3) in this consistency group.
+    explicit JournalImage(std::uint32_t group = 0)
+    {
+        main_record.consistency_group = group;
+        copy_record.consistency_group = group;
+        finish();
+    }
 
     OperationRecord write_one(std::uint64_t sequence, std::uint64_t lba, std::uint64_t block)
     {
@@ -36,6 +43,23 @@ void expect(const CheckReport& report, FindingKind kind, std::string_view part)
     REQUIRE(report.findings.size() == 1);
     REQUIRE(finding_name(report.findings[0].kind) == finding_name(kind));
     REQUIRE(report.findings[0].text.find(part) != std::string::npos);
+}
+
+// The row of the table by which the chain of commits ends.
+std::string end_row(test::ImageBuilder& image)
+{
+    std::string row;
+    image.tasks.run([&] {
+        const CheckOptions options;
+        CheckReport report;
+        checker::Findings findings(options, report);
+        checker::Image opened(image.disk);
+        REQUIRE(opened.load(findings));
+        checker::JournalScan scan(opened, findings);
+        scan.run();
+        row = scan.end().row;
+    });
+    return row;
 }
 
 constexpr std::uint64_t kRing = kJournalStart;
@@ -105,7 +129,10 @@ TEST_CASE("a torn tail is no damage")
         many.push_back(image.write_one(22 + i, 501 + i, 9001 + i));
     }
     image.commit(many, {}, 1);
-    image.flip(kRing + GENERATE(std::uint64_t{1}, std::uint64_t{2}), 700);
+    REQUIRE(end_row(image) == "nothing-written");
+    const std::uint64_t torn = GENERATE(std::uint64_t{1}, std::uint64_t{2});
+    image.flip(kRing + torn, 700);
+    REQUIRE(end_row(image) == (torn == 1 ? "torn-first-block" : "torn-later-block"));
     const CheckReport report = image.check();
     INFO(texts(report));
     REQUIRE(report.clean());
@@ -119,6 +146,7 @@ TEST_CASE("a damaged commit that was synced is corruption")
     image.commit({image.write_one(22, 501, 9001)}, {}, 1);
     image.commit({image.write_one(23, 502, 9002)}, {}, 2);
     image.flip(kRing + GENERATE(std::uint64_t{0}, std::uint64_t{1}), 700);
+    REQUIRE(end_row(image) == "first-block-damaged");
     expect(image.check(), FindingKind::journal, "journal_damaged");
 }
 
@@ -127,6 +155,7 @@ TEST_CASE("the superblock knows too what was synced")
     ExampleImage image;
     image.superblock.journal_synced = 1;
     image.finish();
+    REQUIRE(end_row(image) == "synced-by-superblock");
     expect(image.check(), FindingKind::journal, "journal_damaged");
 }
 
@@ -134,6 +163,7 @@ TEST_CASE("a newer generation in the ring means a lost superblock")
 {
     JournalImage image;
     image.commit({image.write_one(21, 500, 9000)}, {}, 0, 3);
+    REQUIRE(end_row(image) == "superblock-lost");
     expect(image.check(), FindingKind::journal, "superblock_lost");
 }
 
@@ -150,6 +180,7 @@ TEST_CASE("blocks of another incarnation do not fit the chain")
     again.commit({again.write_one(21, 700, 9005)}, {}, 0);
     again.write(kRing + 1, image.read(kRing + 1));
     again.journal_data(9001);
+    REQUIRE(end_row(again) == "other-incarnation");
     const CheckReport report = again.check();
     INFO(texts(report));
     REQUIRE(report.clean());
@@ -185,6 +216,63 @@ TEST_CASE("operations that the superblock contains are not applied again")
     INFO(texts(report));
     REQUIRE(report.clean());
     REQUIRE(report.journal_operations == 1);
+}
+
+TEST_CASE("the volumes of a group stand in the journal in one order")
+{
+    const std::uint32_t group = GENERATE(0U, 5U);
+    JournalImage image(group);
+    const auto of_copy = [&](std::uint64_t sequence, std::uint64_t lba, std::uint64_t block) {
+        OperationRecord record = image.write_one(sequence, lba, block);
+        record.volume = 3;
+        return record;
+    };
+    const auto to_group = [&](VolumeRecord record, std::uint32_t volume, std::uint64_t sequence,
+                              std::uint32_t number) {
+        OperationRecord change{};
+        change.type = static_cast<std::uint8_t>(OperationType::change_volume);
+        change.volume = volume;
+        change.sequence = sequence;
+        change.payload_bytes = sizeof(VolumeRecord);
+        record.consistency_group = number;
+        image.commit({change}, test::bytes_of(record), 1);
+    };
+    image.commit({image.write_one(22, 500, 9000)}, {}, 0);
+    SECTION("in reverse")
+    {
+        image.commit({of_copy(21, 500, 9001)}, {}, 1);
+        const CheckReport report = image.check();
+        INFO(texts(report));
+        REQUIRE(report.clean() == (group == 0));
+        REQUIRE((group == 0 || report.findings[0].text.find("group (22)") != std::string::npos));
+    }
+    SECTION("a stream has its own order")
+    {
+        OperationRecord record = of_copy(21, 500, 9001);
+        record.stream = 1;
+        image.commit({record}, {}, 1);
+        REQUIRE(image.check().clean());
+    }
+    SECTION("when it has left")
+    {
+        to_group(image.copy_record, 3, 23, 0);
+        image.commit({image.write_one(25, 501, 9001)}, {}, 2);
+        image.commit({of_copy(24, 500, 9002)}, {}, 3);
+        REQUIRE(image.check().clean());
+    }
+    SECTION("when both have joined")
+    {
+        to_group(image.copy_record, 3, 23, 9);
+        to_group(image.main_record, 1, 24, 9);
+        image.commit({of_copy(26, 500, 9002)}, {}, 3);
+        image.commit({image.write_one(25, 501, 9001)}, {}, 4);
+        expect(image.check(), FindingKind::replay, "group (26)");
+    }
+    SECTION("in a group that cannot be")
+    {
+        to_group(image.copy_record, 3, 23, 256);
+        expect(image.check(), FindingKind::replay, "consistency group 256");
+    }
 }
 
 TEST_CASE("replayed data in blocks that something else uses are corruption")

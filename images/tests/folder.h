@@ -1,7 +1,8 @@
-// Runs the host tool as its users do, in a folder of its own.
+// The host tool run as its users run it, each test in a folder of its own.
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
@@ -17,10 +18,7 @@
 #include "format/disk/file_disk.h"
 #include "format/volume/store.h"
 
-namespace coppice::images::test {
-
-namespace fs = std::filesystem;
-using nlohmann::json;
+namespace coppice::images {
 
 struct Run {
     int code = -1;
@@ -28,7 +26,7 @@ struct Run {
     std::string err;
 };
 
-inline std::string contents(const fs::path& path)
+inline std::string contents(const std::filesystem::path& path)
 {
     std::ifstream file(path, std::ios::binary);
     std::ostringstream text;
@@ -41,11 +39,12 @@ class Folder {
 public:
     Folder()
     {
-        std::string pattern = (fs::temp_directory_path() / "coppice-tool-XXXXXX").string();
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "coppice-tool-XXXXXX").string();
         REQUIRE(mkdtemp(pattern.data()) != nullptr);
         path = pattern;
     }
-    ~Folder() { fs::remove_all(path); }
+    ~Folder() { std::filesystem::remove_all(path); }
     Folder(const Folder&) = delete;
     Folder& operator=(const Folder&) = delete;
 
@@ -70,7 +69,10 @@ public:
         REQUIRE(result.err.empty());
         return result.out;
     }
-    json ok_json(const std::string& arguments) const { return json::parse(ok(arguments)); }
+    nlohmann::json ok_json(const std::string& arguments) const
+    {
+        return nlohmann::json::parse(ok(arguments));
+    }
     // Must fail with this code and exactly one line, which begins and reads as it should.
     std::string fails(const std::string& arguments, int code, const std::string& part) const
     {
@@ -84,7 +86,7 @@ public:
     }
     std::string file(const std::string& name) const { return (path / name).string(); }
 
-    fs::path path;
+    std::filesystem::path path;
     std::string prefix;  // of the command line
 };
 
@@ -106,4 +108,4 @@ inline void write_data(const std::string& path, std::uint64_t block, std::uint64
     });
 }
 
-}  // namespace coppice::images::test
+}  // namespace coppice::images
