@@ -111,6 +111,8 @@ struct Connection {
     Files& files;
     std::shared_ptr<VolumeFile> file;
     LockLevel held = LockLevel::none;
+
+    bool writes() const { return held > LockLevel::shared; }
 };
 
 Connection& connection_of(sqlite3_file* file)
@@ -124,11 +126,11 @@ int read_file(sqlite3_file* handle, void* into, int amount, sqlite3_int64 offset
     auto* bytes = static_cast<std::byte*>(into);
     const auto wanted = static_cast<std::uint64_t>(amount);
     const auto begin = static_cast<std::uint64_t>(offset);
-    const std::uint64_t size = connection.file->size_bytes();
+    const std::uint64_t size = connection.file->size_bytes(connection.writes());
     const std::uint64_t there = begin < size ? std::min(wanted, size - begin) : 0;
     std::memset(bytes + there, 0, wanted - there);
     if (there != 0) {
-        const Status status = connection.file->read(begin, {bytes, there});
+        const Status status = connection.file->read(begin, {bytes, there}, connection.writes());
         if (!status) {
             return connection.files.report(status, SQLITE_IOERR_READ);
         }
@@ -160,7 +162,8 @@ int sync_file(sqlite3_file* handle, int) noexcept
 
 int size_of_file(sqlite3_file* handle, sqlite3_int64* size) noexcept
 {
-    *size = static_cast<sqlite3_int64>(connection_of(handle).file->size_bytes());
+    const Connection& connection = connection_of(handle);
+    *size = static_cast<sqlite3_int64>(connection.file->size_bytes(connection.writes()));
     return SQLITE_OK;
 }
 
@@ -174,7 +177,7 @@ int lock_file(sqlite3_file* handle, int level) noexcept
 int unlock_file(sqlite3_file* handle, int level) noexcept
 {
     Connection& connection = connection_of(handle);
-    if (connection.held > LockLevel::shared && level <= SQLITE_LOCK_SHARED) {
+    if (connection.writes() && level <= SQLITE_LOCK_SHARED) {
         connection.file->end_write();
     }
     connection.file->locks().lower(connection.held, static_cast<LockLevel>(level));
@@ -478,7 +481,7 @@ int Files::look_for(const char* name, int* found)
         return report(file.error(), SQLITE_IOERR_ACCESS);
     }
     // An empty journal has nothing to say, as on any file system.
-    *found = *file != nullptr && (*file)->exists() && (*file)->size_bytes() != 0 ? 1 : 0;
+    *found = *file != nullptr && (*file)->exists() && (*file)->size_bytes(false) != 0 ? 1 : 0;
     return SQLITE_OK;
 }
 

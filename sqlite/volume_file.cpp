@@ -193,8 +193,11 @@ Status TransactionFile::note(Status status)
     return status;
 }
 
-Status TransactionFile::read(std::uint64_t offset_bytes, std::span<std::byte> into)
+Status TransactionFile::read(std::uint64_t offset_bytes, std::span<std::byte> into, bool writer)
 {
+    if (!writer) {
+        return read_volume(place_of(offset_bytes), into, {});
+    }
     if (!lost_.empty()) {
         return begin();
     }
@@ -269,7 +272,7 @@ Result<CachedFile::Block*> CachedFile::block_at(std::uint64_t number, bool whole
     return &(dirty_[number] = std::move(block));
 }
 
-Status CachedFile::read(std::uint64_t offset_bytes, std::span<std::byte> into)
+Status CachedFile::read(std::uint64_t offset_bytes, std::span<std::byte> into, bool)
 {
     for (std::uint64_t done = 0; done < into.size();) {
         const std::uint64_t at = offset_bytes + done;

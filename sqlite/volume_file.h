@@ -47,15 +47,17 @@ public:
     virtual ~VolumeFile() = default;
 
     const std::string& name() const { return name_; }
-    std::uint64_t size_bytes() const { return size_bytes_; }
     bool exists() const { return exists_; }
     FileLocks& locks() { return locks_; }
 
     // Reads the header; nothing is staged or cached then. A volume of zeroes is an empty file.
     Status refresh();
 
-    // Within the file's length. (task)
-    virtual Status read(std::uint64_t offset_bytes, std::span<std::byte> into) = 0;
+    // `writer`: the caller has the file locked for writing, and sees what it has staged. Others
+    // look at it only to see whether it is a database, which SQLite does without any lock.
+    virtual std::uint64_t size_bytes(bool writer) const = 0;
+    // Within the file's length. (task, like all below)
+    virtual Status read(std::uint64_t offset_bytes, std::span<std::byte> into, bool writer) = 0;
     virtual Status write(std::uint64_t offset_bytes, std::span<const std::byte> from) = 0;
     virtual Status truncate(std::uint64_t size_bytes) = 0;
     // All changes since the last commit take effect.
@@ -103,7 +105,11 @@ public:
     using VolumeFile::VolumeFile;
     ~TransactionFile() override { end_write(); }
 
-    Status read(std::uint64_t offset_bytes, std::span<std::byte> into) override;
+    std::uint64_t size_bytes(bool writer) const override
+    {
+        return writer ? size_bytes_ : recorded_bytes_;
+    }
+    Status read(std::uint64_t offset_bytes, std::span<std::byte> into, bool writer) override;
     Status write(std::uint64_t offset_bytes, std::span<const std::byte> from) override;
     Status truncate(std::uint64_t size_bytes) override;
     Status commit() override;
@@ -126,7 +132,8 @@ public:
     {
     }
 
-    Status read(std::uint64_t offset_bytes, std::span<std::byte> into) override;
+    std::uint64_t size_bytes(bool) const override { return size_bytes_; }
+    Status read(std::uint64_t offset_bytes, std::span<std::byte> into, bool writer) override;
     Status write(std::uint64_t offset_bytes, std::span<const std::byte> from) override;
     Status truncate(std::uint64_t size_bytes) override;
     Status commit() override;  // to the store; nothing is durable by that

@@ -198,6 +198,33 @@ TEST_CASE("readers see a database as it was committed")
     });
 }
 
+TEST_CASE("who only looks, without a lock, sees nothing that is staged")
+{
+    Bench bench;
+    bench.with_store([&] {
+        Bank bank;
+        bank.expect("BEGIN");
+        bank.fill();
+        Database other(kFile, "coppice");
+        REQUIRE(other.code() == SQLITE_OK);
+        const auto look = [](Database& database) {
+            sqlite3_file* file = nullptr;
+            sqlite3_file_control(database.handle(), "main", SQLITE_FCNTL_FILE_POINTER,
+                                 static_cast<void*>(&file));
+            sqlite3_int64 bytes = -1;
+            std::array<char, 100> header{};
+            CHECK(file->pMethods->xFileSize(file, &bytes) == SQLITE_OK);
+            CHECK(file->pMethods->xRead(file, header.data(), 100, 0) ==
+                  (bytes == 0 ? SQLITE_IOERR_SHORT_READ : SQLITE_OK));
+            return bytes;
+        };
+        CHECK(look(bank) > 100'000);
+        CHECK(look(other) == 0);
+        bank.expect("COMMIT");
+        CHECK(look(other) > 100'000);
+    });
+}
+
 TEST_CASE("a small commit is one host write and one sync; without synchronous, none")
 {
     Bench bench;
