@@ -267,7 +267,8 @@ TEST_CASE("whoever changes the same blocks past SQLite wins; SQLite rolls back a
         CHECK(bench.vfs->last_error().find("others changed volume 1") != std::string::npos);
         CHECK(sqlite3_get_autocommit(bank.handle()) == 1);
         CHECK(bench.store->statistics().transaction_conflicts == 1);
-        CHECK(bench.read(VolumeId(1), 0, kMiB) == earlier);
+        const bool as_before = bench.read(VolumeId(1), 0, kMiB) == earlier;
+        CHECK(as_before);
         bank.expect_whole("50000");
         bank.expect(kChangeAll);
         bank.expect_whole("50500");
