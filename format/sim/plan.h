@@ -66,6 +66,8 @@ struct Plan {
     bool full_host = false;             // the host has little room beyond what the image takes
     std::uint64_t room_bytes = 0;
     bool closes = true;  // else it is abandoned
+    // No task of the store may need more; what a body calls beside it may.
+    std::size_t stack_bytes = 64 * 1024;
     SimDiskOptions disk;
 };
 

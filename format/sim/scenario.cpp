@@ -284,7 +284,8 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
 {
     Recording recording;
     recording.model = std::move(model);
-    FiberTasks tasks({.stack_bytes = kStackBytes, .seed = scheduler_seed, .virtual_time = true});
+    FiberTasks tasks(
+        {.stack_bytes = plan.stack_bytes, .seed = scheduler_seed, .virtual_time = true});
     SimDiskOptions disk_options = plan.disk;
     if (plan.full_host) {
         disk_options.limit_bytes = image.allocated_bytes() + plan.room_bytes;
