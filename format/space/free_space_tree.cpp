@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <map>
+#include <utility>
 
 #include "format/base/check.h"
 #include "format/space/space.h"
@@ -31,11 +32,13 @@ layout::FreeItem make_item(std::uint64_t block, layout::FreeKind kind, const voi
 
 }  // namespace
 
-Status Space::apply_deltas(Generation generation, std::vector<bool>& touched)
+Status Space::apply_deltas(Generation generation, std::vector<bool>& touched, Pace& pace)
 {
-    std::vector<Delta> deltas = std::move(deltas_[parity(generation)]);
-    deltas_[parity(generation)].clear();
-    for (const Delta& delta : deltas) {
+    constexpr std::uint64_t kDeltaNs = 200;
+    std::deque<Delta> deltas = std::exchange(deltas_[parity(generation)], {});
+    for (; !deltas.empty(); deltas.pop_front()) {
+        const Delta& delta = deltas.front();
+        pace.step(kDeltaNs);
         COPPICE_TRY(load_extent(delta.extent));
         for (std::uint64_t done = 0; done < delta.extent.length;) {
             const BlockNo block = delta.extent.block + done;
@@ -153,9 +156,12 @@ Status Space::write_group(std::uint64_t index, Generation generation, Sequence s
 
 Status Space::write_tree(Generation generation, Sequence sequence)
 {
+    constexpr std::uint64_t kLookNs = 50;
+    constexpr std::uint64_t kGroupNs = 50'000;
+    Pace pace(disk_.tasks());
     for (;;) {
         std::vector<bool> touched(groups_.size());
-        COPPICE_TRY(apply_deltas(generation, touched));
+        COPPICE_TRY(apply_deltas(generation, touched, pace));
         touched.resize(groups_.size());
         bool any = false;
         for (std::uint64_t index = 0; index < touched.size(); ++index) {
@@ -163,6 +169,9 @@ Status Space::write_tree(Generation generation, Sequence sequence)
             if (touched[index] || is_new) {
                 any = true;
                 COPPICE_TRY(write_group(index, generation, sequence));
+                pace.step(kGroupNs);
+            } else {
+                pace.step(kLookNs);
             }
         }
         if (!any && groups_.size() == touched.size() && deltas_[parity(generation)].empty()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <utility>
 
 #include "format/base/check.h"
 #include "format/tree/read_ahead.h"
@@ -552,19 +553,13 @@ void Space::drop_node(ListId list, BlockNo block, Sequence birth, Generation gen
 void Space::drop(Generation generation, const Drop& drop)
 {
     drops_[parity(generation)].push_back(drop);
-    ++pending_drops_;
-    pending_drop_blocks_ += drop.kind == layout::DeadKind::data ? drop.length : 0;
+    drop_blocks_[parity(generation)] += drop.kind == layout::DeadKind::data ? drop.length : 0;
 }
 
-std::vector<Drop> Space::take_drops(Generation generation)
+DropList Space::take_drops(Generation generation)
 {
-    std::vector<Drop> result = std::move(drops_[parity(generation)]);
-    drops_[parity(generation)].clear();
-    pending_drops_ -= result.size();
-    for (const Drop& drop : result) {
-        pending_drop_blocks_ -= drop.kind == layout::DeadKind::data ? drop.length : 0;
-    }
-    return result;
+    drop_blocks_[parity(generation)] = 0;
+    return std::exchange(drops_[parity(generation)], {});
 }
 
 void Space::free_data(Generation generation, const Extent& extent)
@@ -581,19 +576,15 @@ void Space::free_node(Generation generation, BlockNo block)
     ++unreleased_;
 }
 
-std::vector<Extent> Space::take_freed(Generation generation)
+ExtentList Space::take_freed(Generation generation)
 {
-    std::vector<Extent> result = std::move(freed_[parity(generation)]);
-    freed_[parity(generation)].clear();
-    return result;
+    return std::exchange(freed_[parity(generation)], {});
 }
 
-void Space::release(const std::vector<Extent>& extents)
+void Space::release(const Extent& extent)
 {
-    for (const Extent& extent : extents) {
-        make_free(extent, true);
-        unreleased_ -= extent.length;
-    }
+    make_free(extent, true);
+    unreleased_ -= extent.length;
 }
 
 // May be taken again from now on. `stale`: the host keeps the blocks though nothing needs them.
@@ -631,7 +622,7 @@ void Space::forget_stale(Group& group, std::uint64_t bit, std::uint64_t count)
 
 std::vector<Extent> Space::take_stale(std::uint64_t shortest, std::uint64_t most)
 {
-    constexpr std::uint64_t kGroupsAtOnce = 256;
+    constexpr std::uint64_t kGroupsAtOnce = 16;  // nobody else runs meanwhile
     std::vector<Extent> taken;
     std::uint64_t blocks = 0;
     const std::uint64_t end = std::min(groups_.size(), punch_cursor_ + kGroupsAtOnce);

@@ -19,7 +19,7 @@ void Background::pause()
 {
     paused_ = true;
     while (committing_.running || checkpointing_.running || punching_.running ||
-           writing_late_.running) {
+           writing_late_.running || releasing_.running) {
         idle_.wait();
     }
 }
@@ -105,9 +105,19 @@ void Background::tick()
     if (drops_at_rest(now)) {
         start(checkpointing_);
     }
+    if (!state_.released.empty()) {
+        start(releasing_);
+    }
     if (punch_due(now)) {
         start(punching_);
     }
+}
+
+// What was freed and is left when nobody ends an operation any more.
+Status Background::release()
+{
+    state_.release_all_passed();
+    return {};
 }
 
 // What was freed is soon used again where much is written: it goes back when things are quiet, or
@@ -123,6 +133,7 @@ bool Background::punch_due(std::uint64_t now) const
 
 Status Background::punch_all()
 {
+    state_.release_all_passed();
     const std::uint64_t begin = state_.tasks.now_ns();
     bool more = true;
     while (more && state_.tasks.now_ns() - begin < kLongestPunchNs) {

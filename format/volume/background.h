@@ -49,6 +49,7 @@ private:
     Status commit();
     Status checkpoint();
     Status punch();
+    Status release();
     Status write_late() { return state_.write_late(); }
 
     State& state_;
@@ -59,6 +60,7 @@ private:
     Job checkpointing_{&Background::checkpoint};
     Job punching_{&Background::punch};
     Job writing_late_{&Background::write_late};
+    Job releasing_{&Background::release};
     bool paused_ = false;
     std::uint64_t last_commit_ns_ = 0;
     std::uint64_t dropped_blocks_ = 0;  // as the last tick saw them, and when they changed

@@ -39,17 +39,17 @@ private:
         Catalog catalog;
         JournalPosition journal;
         std::vector<Removal> removals;
-        std::vector<Drop> drops;
+        DropList drops;
     };
 
     Frozen freeze();
     std::vector<Removal> take_removals();
     Status write(Frozen& frozen);
     Status count_space(Frozen& frozen);
-    Status settle_drops(Frozen& frozen, std::vector<Extent>& freed);
-    Status settle_removal(Frozen& frozen, const Removal& removal, std::vector<Extent>& freed);
-    Status walk_removed(Frozen& frozen, const Removal& removal, std::vector<Extent>& freed);
-    Status drop_reference(Frozen& frozen, const Drop& drop, std::vector<Extent>& freed);
+    Status settle_drops(Frozen& frozen, ExtentList& freed);
+    Status settle_removal(Frozen& frozen, const Removal& removal, ExtentList& freed);
+    Status walk_removed(Frozen& frozen, const Removal& removal, ExtentList& freed);
+    Status drop_reference(Frozen& frozen, const Drop& drop, ExtentList& freed);
     Status write_catalog(Frozen& frozen);
     Status publish(Frozen& frozen);
     void fill_checksum(NodeRef& reference) const;

@@ -111,8 +111,10 @@ Status Writer::with_space(Body body)
         return done;
     }
     COPPICE_TRY(checkpoint_.run());
+    state_.release_all_passed();
     while (!state_.released.empty()) {
         state_.released_waiters.wait();
+        state_.release_all_passed();
     }
     state_.space.return_backed();
     return body();
