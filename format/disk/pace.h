@@ -40,7 +40,7 @@ public:
     }
 
 private:
-    static constexpr std::uint64_t kTurnNs = before_others(200'000, 4'000);
+    static constexpr std::uint64_t kTurnNs = before_others(100'000, 4'000);
 
     Tasks& tasks_;
     std::uint64_t spent_ns_ = 0;

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <vector>
 
+#include "format/base/long_list.h"
 #include "format/base/units.h"
 #include "format/layout/layout.h"
 
@@ -15,9 +15,7 @@ struct Extent {
     std::uint64_t length = 0;
 };
 
-// What a checkpoint has to do with may be long. A vector would be moved as a whole, in one go, when
-// it grows.
-using ExtentList = std::deque<Extent>;
+using ExtentList = LongList<Extent>;
 
 // Something that left a version (FORMAT.md, "Who owns a block"). Whether it is free or only dead
 // is decided in a checkpoint, by its birth and the version that then has the list.
@@ -28,6 +26,6 @@ struct Drop {
     std::uint64_t block;   // of the image, or for range references the version
     std::uint64_t length;  // blocks
 };
-using DropList = std::deque<Drop>;
+using DropList = LongList<Drop>;
 
 }  // namespace coppice

@@ -35,36 +35,42 @@ layout::FreeItem make_item(std::uint64_t block, layout::FreeKind kind, const voi
 Status Space::apply_deltas(Generation generation, std::vector<bool>& touched, Pace& pace)
 {
     constexpr std::uint64_t kDeltaNs = 200;
-    std::deque<Delta> deltas = std::exchange(deltas_[parity(generation)], {});
-    for (; !deltas.empty(); deltas.pop_front()) {
-        const Delta& delta = deltas.front();
-        pace.step(kDeltaNs);
-        COPPICE_TRY(load_extent(delta.extent));
-        for (std::uint64_t done = 0; done < delta.extent.length;) {
-            const BlockNo block = delta.extent.block + done;
-            const std::uint64_t bit = block.value % kGroupBlocks;
-            const std::uint64_t count = std::min(kGroupBlocks - bit, delta.extent.length - done);
-            Group& group = group_of(block);
-            const bool changed =
-                delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count);
-            if (!changed) {
-                return fail(ErrorCode::bad_record,
-                            fmt::format("free-space tree: blocks {} to {} are {} already",
-                                        block.value, block.value + count - 1,
-                                        delta.used ? "in use" : "free"));
-            }
-            touched.resize(groups_.size());
-            touched[block.value / kGroupBlocks] = true;
-            done += count;
+    LongList<Delta> deltas = std::exchange(deltas_[parity(generation)], LongList<Delta>());
+    while (!deltas.empty()) {
+        for (const Delta& delta : deltas.take()) {
+            COPPICE_TRY(apply_delta(delta, touched));
+            pace.step(kDeltaNs);
         }
-        std::uint64_t& kind_total = delta.node ? totals_.node_blocks : totals_.data_blocks;
-        if (delta.used) {
-            kind_total += delta.extent.length;
-            totals_.free_blocks -= delta.extent.length;
-        } else {
-            kind_total -= delta.extent.length;
-            totals_.free_blocks += delta.extent.length;
+    }
+    return {};
+}
+
+Status Space::apply_delta(const Delta& delta, std::vector<bool>& touched)
+{
+    COPPICE_TRY(load_extent(delta.extent));
+    for (std::uint64_t done = 0; done < delta.extent.length;) {
+        const BlockNo block = delta.extent.block + done;
+        const std::uint64_t bit = block.value % kGroupBlocks;
+        const std::uint64_t count = std::min(kGroupBlocks - bit, delta.extent.length - done);
+        Group& group = group_of(block);
+        const bool changed =
+            delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count);
+        if (!changed) {
+            return fail(ErrorCode::bad_record,
+                        fmt::format("free-space tree: blocks {} to {} are {} already", block.value,
+                                    block.value + count - 1, delta.used ? "in use" : "free"));
         }
+        touched.resize(groups_.size());
+        touched[block.value / kGroupBlocks] = true;
+        done += count;
+    }
+    std::uint64_t& kind_total = delta.node ? totals_.node_blocks : totals_.data_blocks;
+    if (delta.used) {
+        kind_total += delta.extent.length;
+        totals_.free_blocks -= delta.extent.length;
+    } else {
+        kind_total -= delta.extent.length;
+        totals_.free_blocks += delta.extent.length;
     }
     return {};
 }
@@ -157,7 +163,7 @@ Status Space::write_group(std::uint64_t index, Generation generation, Sequence s
 Status Space::write_tree(Generation generation, Sequence sequence)
 {
     constexpr std::uint64_t kLookNs = 50;
-    constexpr std::uint64_t kGroupNs = 50'000;
+    constexpr std::uint64_t kGroupNs = 200'000;
     Pace pace(disk_.tasks());
     for (;;) {
         std::vector<bool> touched(groups_.size());

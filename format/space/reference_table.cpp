@@ -93,16 +93,18 @@ Result<ReferenceTable::Piece> ReferenceTable::change_piece(BlockNo block, BlockN
 Status ReferenceTable::write(Generation generation, Sequence sequence)
 {
     constexpr std::uint64_t kPieceNs = 2'500;
-    const ExtentList additions = std::exchange(additions_[generation.value % 2], {});
+    ExtentList additions = std::exchange(additions_[generation.value % 2], ExtentList());
     pending_ -= additions.size();
     Pace pace(tree_.cache().tasks());
     const Change change{space_, generation, sequence, Sequence(), ListId()};
-    for (const Extent& extent : additions) {
-        const BlockNo end = extent.block + extent.length;
-        for (BlockNo block = extent.block; block < end;) {
-            COPPICE_ASSIGN(piece, change_piece(block, end, true, change));
-            block = piece.end;
-            pace.step(kPieceNs);
+    while (!additions.empty()) {
+        for (const Extent& extent : additions.take()) {
+            const BlockNo end = extent.block + extent.length;
+            for (BlockNo block = extent.block; block < end;) {
+                COPPICE_ASSIGN(piece, change_piece(block, end, true, change));
+                block = piece.end;
+                pace.step(kPieceNs);
+            }
         }
     }
     return {};

@@ -559,7 +559,7 @@ void Space::drop(Generation generation, const Drop& drop)
 DropList Space::take_drops(Generation generation)
 {
     drop_blocks_[parity(generation)] = 0;
-    return std::exchange(drops_[parity(generation)], {});
+    return std::exchange(drops_[parity(generation)], DropList());
 }
 
 void Space::free_data(Generation generation, const Extent& extent)
@@ -578,7 +578,7 @@ void Space::free_node(Generation generation, BlockNo block)
 
 ExtentList Space::take_freed(Generation generation)
 {
-    return std::exchange(freed_[parity(generation)], {});
+    return std::exchange(freed_[parity(generation)], ExtentList());
 }
 
 void Space::release(const Extent& extent)

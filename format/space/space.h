@@ -119,6 +119,7 @@ private:
     Status back_more(std::uint64_t blocks);
     Status ensure_backed(std::uint64_t blocks);
     void make_free(const Extent& extent, bool stale);
+    Status apply_delta(const Delta& delta, std::vector<bool>& touched);
     Status apply_deltas(Generation generation, std::vector<bool>& touched, Pace& pace);
     Status write_group(std::uint64_t index, Generation generation, Sequence sequence);
     std::vector<layout::FreeItem> items_of(std::uint64_t index);
@@ -149,7 +150,7 @@ private:
     std::uint64_t unreleased_ = 0;
     std::uint64_t stale_ = 0;
     std::uint64_t punch_cursor_ = ~std::uint64_t{0};  // group
-    std::deque<Delta> deltas_[2];
+    LongList<Delta> deltas_[2];
     ExtentList freed_[2];
     DropList drops_[2];
     std::uint64_t drop_blocks_[2] = {0, 0};

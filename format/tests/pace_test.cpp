@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "format/base/long_list.h"
 #include "format/disk/pace.h"
 
 using namespace coppice;
@@ -68,6 +69,33 @@ TEST_CASE("sorting in steps sorts, and others have their turns")
         CHECK(items == sorted);
         CHECK((count < 50'000 || turns >= 50));
     }
+}
+
+TEST_CASE("a long list gives back what was put in, from both ends")
+{
+    LongList<std::uint64_t> list;
+    CHECK(list.take().empty());
+    constexpr std::uint64_t kCount = 2'000;
+    for (std::uint64_t i = 0; i < kCount; ++i) {
+        list.push_back(i);
+    }
+    CHECK(list.size() == kCount);
+    std::uint64_t last = kCount;
+    while (last > 900) {
+        REQUIRE(list.take_last() == --last);
+    }
+    list.push_back(last++);
+    std::uint64_t next = 0;
+    while (!list.empty()) {
+        const std::size_t before = list.size();
+        const std::vector<std::uint64_t> part = list.take();
+        REQUIRE_FALSE(part.empty());
+        REQUIRE(list.size() == before - part.size());
+        for (const std::uint64_t item : part) {
+            REQUIRE(item == next++);
+        }
+    }
+    CHECK(next == last);
 }
 
 TEST_CASE("others have their turns within a checkpoint")

@@ -91,6 +91,10 @@ public:
     bool in_use() const { return !uses_.empty(); }
 
     std::uint64_t dirty_count() const { return dirty_count_; }
+    std::uint64_t dirty_count(Generation generation) const
+    {
+        return dirty_[generation.value % 2].size();
+    }
     std::uint64_t nodes_read() const { return nodes_read_; }
     std::uint64_t nodes_written() const { return nodes_written_; }
     std::uint64_t image_seed() const { return image_seed_; }

@@ -4,10 +4,6 @@ namespace coppice {
 
 namespace {
 
-// Dirty nodes, and blocks waiting to be free, at which a checkpoint begins by itself: 64 MiB of
-// nodes, 256 MiB of space.
-constexpr std::uint64_t kDirtyNodes = 16384;
-constexpr std::uint64_t kPendingFreeBlocks = 65536;
 // Late data are worth a host write from here on: 256 KiB.
 constexpr std::uint64_t kLateBlocks = 64;
 // Longest time that somebody who goes waits for free space to go back to the host.
@@ -42,7 +38,7 @@ bool Background::start(Job& job)
 
 void Background::after_change()
 {
-    if (much_to_write()) {
+    if (checkpoint_.due()) {
         start(checkpointing_);
     }
     if (state_.late.blocks() >= kLateBlocks) {
@@ -55,13 +51,6 @@ void Background::after_removal()
     if (checkpoint_.removable()) {
         start(checkpointing_);
     }
-}
-
-bool Background::much_to_write() const
-{
-    return state_.ring.used_blocks() * 2 > state_.ring.blocks() ||
-           state_.cache.dirty_count() > kDirtyNodes ||
-           state_.space.pending_drops() > kPendingFreeBlocks;
 }
 
 // What was dropped becomes free by a checkpoint, also when nothing else happens any more.

@@ -42,7 +42,6 @@ private:
         bool running = false;
     };
 
-    bool much_to_write() const;
     bool drops_at_rest(std::uint64_t now) const;
     bool punch_due(std::uint64_t now) const;
     bool start(Job& job);

@@ -19,6 +19,10 @@ constexpr std::uint64_t kDropNs = 150;
 constexpr std::uint64_t kDeadNs = 2'500;
 constexpr std::uint64_t kLookNs = 50;
 // Operations forgotten between two chances for others to run.
+// Dirty nodes, and what was dropped, at which a checkpoint begins by itself: 64 MiB of nodes, 256
+// MiB of space where each is a block.
+constexpr std::uint64_t kDirtyNodes = 16384;
+constexpr std::uint64_t kPendingDrops = 65536;
 constexpr std::size_t kContainedAtOnce = before_others(1024, 3);
 
 bool unneeded(const Version& version)
@@ -34,6 +38,30 @@ bool Checkpoint::removable() const
         state_.catalog.versions.begin(), state_.catalog.versions.end(), [&](const auto& entry) {
             return unneeded(entry.second) && state_.catalog.children(entry.first).size() <= 1;
         });
+}
+
+// What changed since the last freeze, as a part of what begins a checkpoint.
+double Checkpoint::changed_part() const
+{
+    const auto part = [](std::uint64_t of, std::uint64_t all) {
+        return static_cast<double>(of) / static_cast<double>(all);
+    };
+    return std::max(part(state_.cache.dirty_count(state_.generation), kDirtyNodes),
+                    part(state_.space.pending_drops(), kPendingDrops));
+}
+
+bool Checkpoint::due() const
+{
+    return changed_part() > 1 || state_.ring.used_blocks() * 2 > state_.ring.blocks();
+}
+
+void Checkpoint::make_way()
+{
+    constexpr double kMostTurns = 24;
+    for (double turns = std::min(1 + 16 * changed_part(), kMostTurns); turns >= 1 && under_way_;
+         --turns) {
+        state_.tasks.yield();
+    }
 }
 
 bool Checkpoint::needed() const { return state_.sequence > state_.durable_sequence || removable(); }
@@ -114,8 +142,10 @@ Status Checkpoint::run()
         return {};
     }
     COPPICE_TRY(state_.check_writable());
+    under_way_ = true;
     Frozen frozen = freeze();
     Status written = write(frozen);
+    under_way_ = false;
     if (!written) {
         return state_.stop_writing(std::move(written.error()));
     }
@@ -162,9 +192,11 @@ Status Checkpoint::count_space(Frozen& frozen)
     }
     COPPICE_TRY(state_.checksums.write(frozen.generation, frozen.sequence));
     Pace pace(state_.tasks);
-    for (; !freed.empty(); freed.pop_front()) {
-        state_.space.free_data(frozen.generation, freed.front());
-        pace.step(kLookNs);
+    while (!freed.empty()) {
+        for (const Extent& extent : freed.take()) {
+            state_.space.free_data(frozen.generation, extent);
+            pace.step(kLookNs);
+        }
     }
     return {};
 }
@@ -206,9 +238,11 @@ Status Checkpoint::settle_drops(Frozen& frozen, ExtentList& freed)
     Pace pace(state_.tasks);
     std::vector<Drop> drops;
     drops.reserve(frozen.drops.size());
-    for (; !frozen.drops.empty(); frozen.drops.pop_front()) {
-        drops.push_back(frozen.drops.front());
-        pace.step(kLookNs);
+    while (!frozen.drops.empty()) {
+        for (const Drop& drop : frozen.drops.take()) {
+            drops.push_back(drop);
+            pace.step(kLookNs);
+        }
     }
     sort_in_steps(pace, drops, [](const Drop& a, const Drop& b) {
         return std::tie(a.list, a.birth, a.block) < std::tie(b.list, b.birth, b.block);

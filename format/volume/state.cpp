@@ -144,8 +144,7 @@ bool State::release_passed()
     }
     ExtentList& extents = released.front().extents;
     for (std::size_t i = 0; i < kAtOnce && !extents.empty(); ++i) {
-        space.release(extents.back());
-        extents.pop_back();
+        space.release(extents.take_last());
     }
     released_ns = tasks.now_ns();
     if (extents.empty()) {

@@ -102,6 +102,7 @@ template <typename Body>
 Status Writer::with_space(Body body)
 {
     COPPICE_TRY(committer_.open_for_writing());
+    checkpoint_.make_way();
     if (state_.cache.dirty_count() > kMostDirtyNodes) {
         COPPICE_TRY(checkpoint_.run());
     }
