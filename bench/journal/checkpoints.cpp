@@ -5,8 +5,10 @@
 // other programs do on the machine is not in them. A write's time counts from its submission, so
 // it waits for the others that are under way before it, as a queue of that depth has it.
 #include <algorithm>
+#include <climits>
 #include <fmt/format.h>
 #include <functional>
+#include <malloc.h>
 #include <random>
 
 #include "bench/journal/journal.h"
@@ -311,6 +313,10 @@ void run_on(FiberTasks& tasks, Disk& disk, const Settings& settings, Report& rep
 
 bool run_checkpoints(const Settings& settings, Report& report)
 {
+    // What is freed at the end of the heap may be given back to the kernel, tens of MiB in one
+    // call. Whether the allocator does that is the program's choice; here it does not.
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_MMAP_THRESHOLD, INT_MAX);
     FiberTasks tasks;
     const bool file = !settings.dir.empty();
     report.section("checkpoints",
