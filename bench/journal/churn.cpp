@@ -179,9 +179,9 @@ bool churn(FiberTasks& tasks, Disk& disk, const Settings& settings, Report& repo
 // ---- New blocks and the journal -------------------------------------------------------------
 
 // From the disk's log: a host write that ended between a command and the host write of the
-// command's data may have been waited for. Every write is to new blocks; with
-// late writes off each goes to the host at once, with as much in the journal before it as there can
-// be.
+// command's data was waited for, unless the command was at another request of its own (the file
+// made longer) when it ended. Every write is to new blocks; with late writes off each goes to the
+// host at once, with as much in the journal before it as there can be.
 struct Waited {
     std::uint64_t commands = 0;
     std::uint64_t writes = 0;
@@ -201,6 +201,7 @@ Waited count_waited(unsigned seconds)
         constexpr std::uint64_t kLatencyNs = 100'000;
         disk.set_speed({kLatencyNs, 0.2});
         struct Ended {
+            std::uint64_t begin_ns;
             std::uint64_t end_ns;
             bool write;
         };
@@ -215,14 +216,20 @@ Waited count_waited(unsigned seconds)
                 std::memcpy(&first, request.buffers[0].iov_base, sizeof(first));
             }
             if (!armed || first != stamp) {
-                log.push_back({end_ns, write});
+                log.push_back({tasks.now_ns(), end_ns, write});
                 return;
             }
             armed = false;
+            std::erase_if(log, [&](const Ended& ended) {
+                return ended.end_ns <= begin_ns || ended.end_ns > tasks.now_ns();
+            });
             for (const Ended& ended : log) {
-                const bool waited_for = ended.end_ns > begin_ns && ended.end_ns <= tasks.now_ns();
-                waited.writes += waited_for && ended.write ? 1 : 0;
-                waited.others += waited_for && !ended.write ? 1 : 0;
+                const bool beside = std::any_of(log.begin(), log.end(), [&](const Ended& other) {
+                    return !other.write && other.begin_ns < ended.end_ns &&
+                           ended.end_ns < other.end_ns;
+                });
+                waited.writes += ended.write && !beside ? 1 : 0;
+                waited.others += ended.write ? 0 : 1;
             }
         });
         Stamped data;
