@@ -316,7 +316,7 @@ bool run_checkpoints(const Settings& settings, Report& report)
     // What is freed at the end of the heap may be given back to the kernel, tens of MiB in one
     // call. Whether the allocator does that is the program's choice; here it does not.
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
-    mallopt(M_MMAP_THRESHOLD, INT_MAX);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that it takes
     FiberTasks tasks;
     const bool file = !settings.dir.empty();
     report.section("checkpoints",
