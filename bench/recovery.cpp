@@ -11,6 +11,7 @@
 #include <ctime>
 #include <fmt/format.h>
 #include <random>
+#include <tsl/robin_map.h>
 
 #include "bench/stamp_disk.h"
 #include "format/volume/store.h"

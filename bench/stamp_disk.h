@@ -1,13 +1,18 @@
 // A disk in memory for benches with more data than memory: a block that repeats one word of 8 bytes
 // is kept as that word, any other (nodes, journal) as it is. It can take its time like an SSD:
 // each request completes after a latency, and bytes pass one after the other.
+//
+// Words and blocks lie in two sparse ranges of addresses, found by the block's number: nothing here
+// is ever moved or searched, so that a bench of the longest stop measures the store.
 #pragma once
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <tsl/robin_map.h>
+#include <functional>
+#include <sys/mman.h>
 
 #include "format/base/units.h"
 #include "format/disk/disk.h"
@@ -20,6 +25,31 @@ struct DiskSpeed {
     double bytes_per_ns = 0;       // of all requests together
 };
 
+// Zeroes that take memory where they are written.
+class SparseMemory {
+public:
+    explicit SparseMemory(std::uint64_t bytes) : bytes_(bytes)
+    {
+        memory_ = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory_ == MAP_FAILED) {
+            std::perror("bench: mmap");
+            std::exit(1);
+        }
+        // A huge page is zeroed in one go, which takes longer than what is measured.
+        ::madvise(memory_, bytes, MADV_NOHUGEPAGE);
+    }
+    ~SparseMemory() { ::munmap(memory_, bytes_); }
+    SparseMemory(const SparseMemory&) = delete;
+    SparseMemory& operator=(const SparseMemory&) = delete;
+
+    std::byte* at(std::uint64_t offset) const { return static_cast<std::byte*>(memory_) + offset; }
+
+private:
+    void* memory_;
+    std::uint64_t bytes_;
+};
+
 class StampDisk final : public Disk {
 public:
     explicit StampDisk(FiberTasks& tasks) : Disk(tasks), fibers_(tasks) {}
@@ -27,16 +57,22 @@ public:
     bool read_only() const override { return false; }
 
     void set_speed(const DiskSpeed& speed) { speed_ = speed; }
+    // Sees each request when it is begun, and when it will have completed.
+    using Log = std::function<void(const IoRequest&, std::uint64_t end_ns)>;
+    void set_log(Log log) { log_ = std::move(log); }
     std::uint64_t read_bytes = 0;
     std::uint64_t reads = 0;
     std::uint64_t written_bytes = 0;
+    std::uint64_t writes = 0;
+    std::uint64_t syncs = 0;
 
 protected:
     void start(std::span<IoRequest> requests) override
     {
         for (IoRequest& request : requests) {
             perform(request);
-            if (speed_.latency_ns == 0) {
+            if (speed_.latency_ns == 0 && speed_.bytes_per_ns == 0) {
+                note(request, fibers_.now_ns());
                 complete(request, 0);
                 continue;
             }
@@ -44,17 +80,23 @@ protected:
             busy_until_ns_ = std::max(busy_until_ns_, now) +
                              static_cast<std::uint64_t>(static_cast<double>(request.length_bytes) /
                                                         speed_.bytes_per_ns);
+            note(request, busy_until_ns_ + speed_.latency_ns);
             fibers_.call_at(busy_until_ns_ + speed_.latency_ns,
                             [this, &request] { complete(request, 0); });
         }
     }
 
 private:
+    // 4 TiB; the words of them, and a bit for those that are kept as they are.
+    static constexpr std::uint64_t kMostBlocks = 1ULL << 30;
     using Words = std::array<std::uint64_t, kBlockBytes / 8>;
-    struct Block {
-        std::uint64_t stamp = 0;
-        std::unique_ptr<Words> words;  // null: the stamp, repeated
-    };
+
+    void note(const IoRequest& request, std::uint64_t end_ns)
+    {
+        if (log_) {
+            log_(request, end_ns);
+        }
+    }
 
     void perform(const IoRequest& request)
     {
@@ -65,14 +107,15 @@ private:
             each_block(request, [this](std::uint64_t block, void* to) { read(block, to); });
             break;
         case IoRequest::Kind::write:
+            ++writes;
             written_bytes += request.length_bytes;
             size_ = std::max(size_, request.offset_bytes + request.length_bytes);
             each_block(request, [this](std::uint64_t block, void* from) { write(block, from); });
             break;
         case IoRequest::Kind::truncate: size_ = request.offset_bytes; break;
+        case IoRequest::Kind::sync: ++syncs; break;
         case IoRequest::Kind::allocate:
-        case IoRequest::Kind::discard:
-        case IoRequest::Kind::sync: break;
+        case IoRequest::Kind::discard: break;
         }
     }
 
@@ -82,6 +125,10 @@ private:
         std::uint64_t block = request.offset_bytes / kBlockBytes;
         for (const iovec& buffer : request.buffers) {
             for (std::size_t at = 0; at < buffer.iov_len; at += kBlockBytes) {
+                if (block >= kMostBlocks) {
+                    std::fprintf(stderr, "bench: the image became larger than 4 TiB\n");
+                    std::exit(1);
+                }
                 body(block++, static_cast<std::byte*>(buffer.iov_base) + at);
             }
         }
@@ -89,34 +136,40 @@ private:
 
     void read(std::uint64_t number, void* to) const
     {
-        Words words;
-        auto found = blocks_.find(number);
-        if (found != blocks_.end() && found->second.words) {
-            words = *found->second.words;
-        } else {
-            words.fill(found == blocks_.end() ? 0 : found->second.stamp);
+        if (*whole_.at(number) != std::byte{0}) {
+            std::memcpy(to, blocks_.at(number * kBlockBytes), kBlockBytes);
+            return;
         }
+        std::uint64_t stamp = 0;
+        std::memcpy(&stamp, stamps_.at(number * 8), sizeof(stamp));
+        Words words;
+        words.fill(stamp);
         std::memcpy(to, words.data(), kBlockBytes);
     }
 
     void write(std::uint64_t number, const void* from)
     {
-        Words words;
-        std::memcpy(words.data(), from, kBlockBytes);
-        Block& block = blocks_[number];
-        block.stamp = words[0];
+        const auto* bytes = static_cast<const std::byte*>(from);
         // All words are the same when each is the one behind it.
-        if (std::memcmp(words.data(), words.data() + 1, kBlockBytes - 8) == 0) {
-            block.words.reset();
+        const bool repeats = std::memcmp(bytes, bytes + 8, kBlockBytes - 8) == 0;
+        if (repeats) {
+            std::memcpy(stamps_.at(number * 8), from, 8);
         } else {
-            block.words = std::make_unique<Words>(words);
+            std::memcpy(blocks_.at(number * kBlockBytes), from, kBlockBytes);
+        }
+        const std::byte whole{repeats ? std::uint8_t{0} : std::uint8_t{1}};
+        if (*whole_.at(number) != whole) {
+            *whole_.at(number) = whole;
         }
     }
 
     FiberTasks& fibers_;
     DiskSpeed speed_;
+    Log log_;
     std::uint64_t busy_until_ns_ = 0;
-    tsl::robin_map<std::uint64_t, Block> blocks_;
+    SparseMemory blocks_{kMostBlocks * kBlockBytes};
+    SparseMemory stamps_{kMostBlocks * 8};
+    SparseMemory whole_{kMostBlocks};  // a byte for each block: 1, kept as it is
     std::uint64_t size_ = 0;
 };
 

@@ -90,27 +90,48 @@ private:
     std::deque<Task*> waiting_;
 };
 
-// Mutual exclusion between tasks of one thread; first come, first served.
+// Mutual exclusion between tasks of one thread; first come, first served. Who unlocks hands it to
+// the one that waits longest: left open, it would be taken again by whoever comes at once, before
+// the one that was woken has its turn, and that over and over.
 class TaskMutex {
 public:
-    explicit TaskMutex(Tasks& tasks) : queue_(tasks) {}
+    explicit TaskMutex(Tasks& tasks) : tasks_(tasks) {}
+    TaskMutex(const TaskMutex&) = delete;
+    TaskMutex& operator=(const TaskMutex&) = delete;
 
     void lock()
     {
-        while (locked_) {
-            queue_.wait();
+        if (!locked_) {
+            locked_ = true;
+            return;
         }
-        locked_ = true;
+        Waiting self{tasks_.current()};
+        waiting_.push_back(&self);
+        while (!self.has_it) {
+            tasks_.suspend();
+        }
     }
 
     void unlock()
     {
-        locked_ = false;
-        queue_.wake_one();
+        if (waiting_.empty()) {
+            locked_ = false;
+            return;
+        }
+        Waiting* next = waiting_.front();
+        waiting_.pop_front();
+        next->has_it = true;
+        tasks_.wake(next->task);
     }
 
 private:
-    WaitQueue queue_;
+    struct Waiting {
+        Task* task;
+        bool has_it = false;
+    };
+
+    Tasks& tasks_;
+    std::deque<Waiting*> waiting_;
     bool locked_ = false;
 };
 

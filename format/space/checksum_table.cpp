@@ -1,6 +1,8 @@
 #include "format/space/checksum_table.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 namespace coppice {
 
@@ -19,7 +21,16 @@ ChecksumTable::ChecksumTable(NodeCache& cache, Space& space, const NodeRef& root
 
 void ChecksumTable::put(Generation generation, BlockNo block, std::uint32_t checksum)
 {
-    Chunk& chunk = pending_[parity(generation)][block.value / kPerItem];
+    Pending& pending = pending_[parity(generation)];
+    const std::uint64_t number = block.value / kPerItem;
+    const auto found = pending.chunks.find(number);
+    Chunk* known = found == pending.chunks.end() ? nullptr : found->second;
+    if (known == nullptr) {
+        known = &pending.all.emplace_back();
+        known->number = number;
+        pending.chunks.emplace(number, known);
+    }
+    Chunk& chunk = *known;
     const std::uint64_t index = block.value % kPerItem;
     chunk.present |= std::uint32_t{1} << index;
     chunk.values[index] = checksum;
@@ -30,10 +41,10 @@ ChecksumTable::Found ChecksumTable::get(Generation current, BlockNo block) const
     const std::uint64_t chunk_number = block.value / kPerItem;
     const std::uint64_t index = block.value % kPerItem;
     for (std::size_t age = 0; age < 2; ++age) {
-        const Pending& pending = pending_[(parity(current) + age) % 2];
-        auto found = pending.find(chunk_number);
-        if (found != pending.end() && (found->second.present >> index & 1U) != 0) {
-            return {std::nullopt, true, found->second.values[index]};
+        const auto& chunks = pending_[(parity(current) + age) % 2].chunks;
+        auto found = chunks.find(chunk_number);
+        if (found != chunks.end() && (found->second->present >> index & 1U) != 0) {
+            return {std::nullopt, true, found->second->values[index]};
         }
     }
     Cursor cursor(tree_.cache(), tree_.shape(), root_);
@@ -76,17 +87,20 @@ Status ChecksumTable::update(std::uint64_t chunk, const Change& change,
 
 Status ChecksumTable::write(Generation generation, Sequence sequence)
 {
+    constexpr std::uint64_t kLookNs = 20;
+    constexpr std::uint64_t kUpdateNs = 2'500;
+    Pace pace(tree_.cache().tasks());
     Pending& pending = pending_[parity(generation)];
-    std::vector<std::uint64_t> chunks;
-    chunks.reserve(pending.size());
-    for (const auto& [chunk, values] : pending) {
-        chunks.push_back(chunk);
+    std::vector<std::uint64_t> numbers;
+    for (const Chunk& chunk : pending.all) {
+        numbers.push_back(chunk.number);
+        pace.step(kLookNs);
     }
-    std::sort(chunks.begin(), chunks.end());
+    sort_in_steps(pace, numbers, std::less<>());
     const Change change{space_, generation, sequence, Sequence(), ListId()};
-    for (std::uint64_t chunk : chunks) {
-        const Chunk values = pending.at(chunk);
-        COPPICE_TRY(update(chunk, change, [&](layout::ChecksumItem& item) {
+    for (const std::uint64_t number : numbers) {
+        const Chunk& values = *pending.chunks.at(number);
+        COPPICE_TRY(update(number, change, [&](layout::ChecksumItem& item) {
             item.present = item.present | values.present;
             for (std::uint64_t i = 0; i < kPerItem; ++i) {
                 if ((values.present >> i & 1U) != 0) {
@@ -94,8 +108,12 @@ Status ChecksumTable::write(Generation generation, Sequence sequence)
                 }
             }
         }));
+        pending.chunks.erase(number);  // from here on the tree has it
+        pace.step(kUpdateNs);
     }
-    pending.clear();
+    for (; !pending.all.empty(); pending.all.pop_front()) {
+        pace.step(kLookNs);
+    }
     return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <tsl/robin_map.h>
 
 #include "format/space/extent.h"
@@ -29,16 +30,23 @@ public:
     // Moves the checksums of a generation into the tree. (task)
     Status write(Generation generation, Sequence sequence);
 
-    std::uint64_t pending_chunks() const { return pending_[0].size() + pending_[1].size(); }
+    std::uint64_t pending_chunks() const
+    {
+        return pending_[0].chunks.size() + pending_[1].chunks.size();
+    }
     const NodeRef& root() const { return root_; }
     NodeRef& mutable_root() { return root_; }
 
 private:
     struct Chunk {
+        std::uint64_t number = 0;
         std::uint32_t present = 0;
         std::array<std::uint32_t, layout::kChecksumsPerItem> values{};
     };
-    using Pending = tsl::robin_map<std::uint64_t, Chunk>;
+    struct Pending {
+        tsl::robin_map<std::uint64_t, Chunk*> chunks;  // by number, into `all`
+        std::deque<Chunk> all;
+    };
 
     // Loads what a change of the item needs; fills in the item as it is. (task)
     Status update(std::uint64_t chunk, const Change& change,

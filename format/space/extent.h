@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "format/base/long_list.h"
 #include "format/base/units.h"
 #include "format/layout/layout.h"
 
@@ -14,6 +15,8 @@ struct Extent {
     std::uint64_t length = 0;
 };
 
+using ExtentList = LongList<Extent>;
+
 // Something that left a version (FORMAT.md, "Who owns a block"). Whether it is free or only dead
 // is decided in a checkpoint, by its birth and the version that then has the list.
 struct Drop {
@@ -23,5 +26,6 @@ struct Drop {
     std::uint64_t block;   // of the image, or for range references the version
     std::uint64_t length;  // blocks
 };
+using DropList = LongList<Drop>;
 
 }  // namespace coppice

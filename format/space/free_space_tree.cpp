@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <map>
+#include <utility>
 
 #include "format/base/check.h"
 #include "format/space/space.h"
@@ -31,39 +32,66 @@ layout::FreeItem make_item(std::uint64_t block, layout::FreeKind kind, const voi
 
 }  // namespace
 
-Status Space::apply_deltas(Generation generation, std::vector<bool>& touched)
+Status Space::apply_deltas(Generation generation, std::vector<bool>& touched, Pace& pace)
 {
-    std::vector<Delta> deltas = std::move(deltas_[parity(generation)]);
-    deltas_[parity(generation)].clear();
-    taken_nodes_[parity(generation)].clear();
-    std::erase_if(deltas, [](const Delta& delta) { return delta.extent.length == 0; });
-    for (const Delta& delta : deltas) {
-        COPPICE_TRY(load_extent(delta.extent));
-        for (std::uint64_t done = 0; done < delta.extent.length;) {
-            const BlockNo block = delta.extent.block + done;
-            const std::uint64_t bit = block.value % kGroupBlocks;
-            const std::uint64_t count = std::min(kGroupBlocks - bit, delta.extent.length - done);
-            Group& group = group_of(block);
-            const bool changed =
-                delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count);
-            if (!changed) {
-                return fail(ErrorCode::bad_record,
-                            fmt::format("free-space tree: blocks {} to {} are {} already",
-                                        block.value, block.value + count - 1,
-                                        delta.used ? "in use" : "free"));
+    constexpr std::uint64_t kDeltaNs = 200;
+    LongList<Delta> deltas = std::exchange(deltas_[parity(generation)], LongList<Delta>());
+    while (!deltas.empty()) {
+        for (const Delta& delta : deltas.take()) {
+            if (!undone(generation, delta)) {
+                COPPICE_TRY(apply_delta(delta, touched));
             }
-            touched.resize(groups_.size());
-            touched[block.value / kGroupBlocks] = true;
-            done += count;
+            pace.step(kDeltaNs);
         }
-        std::uint64_t& kind_total = delta.node ? totals_.node_blocks : totals_.data_blocks;
-        if (delta.used) {
-            kind_total += delta.extent.length;
-            totals_.free_blocks -= delta.extent.length;
-        } else {
-            kind_total -= delta.extent.length;
-            totals_.free_blocks += delta.extent.length;
+    }
+    return {};
+}
+
+// Is this a use of a node that was taken back before the tree was told? Those come first of the
+// uses of that node.
+bool Space::undone(Generation generation, const Delta& delta)
+{
+    if (!delta.node || !delta.used) {
+        return false;
+    }
+    auto& undone = undone_nodes_[parity(generation)];
+    const auto found = undone.find(delta.extent.block);
+    if (found == undone.end()) {
+        taken_nodes_[parity(generation)].erase(delta.extent.block);
+        return false;
+    }
+    if (--found->second == 0) {
+        undone.erase(found);
+    }
+    return true;
+}
+
+Status Space::apply_delta(const Delta& delta, std::vector<bool>& touched)
+{
+    COPPICE_TRY(load_extent(delta.extent));
+    for (std::uint64_t done = 0; done < delta.extent.length;) {
+        const BlockNo block = delta.extent.block + done;
+        const std::uint64_t bit = block.value % kGroupBlocks;
+        const std::uint64_t count = std::min(kGroupBlocks - bit, delta.extent.length - done);
+        Group& group = group_of(block);
+        const bool changed =
+            delta.used ? group.tree_free.clear(bit, count) : group.tree_free.set(bit, count);
+        if (!changed) {
+            return fail(ErrorCode::bad_record,
+                        fmt::format("free-space tree: blocks {} to {} are {} already", block.value,
+                                    block.value + count - 1, delta.used ? "in use" : "free"));
         }
+        touched.resize(groups_.size());
+        touched[block.value / kGroupBlocks] = true;
+        done += count;
+    }
+    std::uint64_t& kind_total = delta.node ? totals_.node_blocks : totals_.data_blocks;
+    if (delta.used) {
+        kind_total += delta.extent.length;
+        totals_.free_blocks -= delta.extent.length;
+    } else {
+        kind_total -= delta.extent.length;
+        totals_.free_blocks += delta.extent.length;
     }
     return {};
 }
@@ -155,9 +183,12 @@ Status Space::write_group(std::uint64_t index, Generation generation, Sequence s
 
 Status Space::write_tree(Generation generation, Sequence sequence)
 {
+    constexpr std::uint64_t kLookNs = 50;
+    constexpr std::uint64_t kGroupNs = 200'000;
+    Pace pace(disk_.tasks());
     for (;;) {
         std::vector<bool> touched(groups_.size());
-        COPPICE_TRY(apply_deltas(generation, touched));
+        COPPICE_TRY(apply_deltas(generation, touched, pace));
         touched.resize(groups_.size());
         bool any = false;
         for (std::uint64_t index = 0; index < touched.size(); ++index) {
@@ -165,6 +196,9 @@ Status Space::write_tree(Generation generation, Sequence sequence)
             if (touched[index] || is_new) {
                 any = true;
                 COPPICE_TRY(write_group(index, generation, sequence));
+                pace.step(kGroupNs);
+            } else {
+                pace.step(kLookNs);
             }
         }
         if (!any && groups_.size() == touched.size() && deltas_[parity(generation)].empty()) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <utility>
 
 namespace coppice {
 
@@ -91,22 +92,26 @@ Result<ReferenceTable::Piece> ReferenceTable::change_piece(BlockNo block, BlockN
 
 Status ReferenceTable::write(Generation generation, Sequence sequence)
 {
-    std::vector<Extent> additions = std::move(additions_[generation.value % 2]);
-    additions_[generation.value % 2].clear();
+    constexpr std::uint64_t kPieceNs = 2'500;
+    ExtentList additions = std::exchange(additions_[generation.value % 2], ExtentList());
     pending_ -= additions.size();
+    Pace pace(tree_.cache().tasks());
     const Change change{space_, generation, sequence, Sequence(), ListId()};
-    for (const Extent& extent : additions) {
-        const BlockNo end = extent.block + extent.length;
-        for (BlockNo block = extent.block; block < end;) {
-            COPPICE_ASSIGN(piece, change_piece(block, end, true, change));
-            block = piece.end;
+    while (!additions.empty()) {
+        for (const Extent& extent : additions.take()) {
+            const BlockNo end = extent.block + extent.length;
+            for (BlockNo block = extent.block; block < end;) {
+                COPPICE_ASSIGN(piece, change_piece(block, end, true, change));
+                block = piece.end;
+                pace.step(kPieceNs);
+            }
         }
     }
     return {};
 }
 
 Status ReferenceTable::drop(Generation generation, Sequence sequence, const Extent& extent,
-                            std::vector<Extent>& freed)
+                            ExtentList& freed)
 {
     if (!root_) {
         freed.push_back(extent);

@@ -22,8 +22,7 @@ public:
     Status write(Generation generation, Sequence sequence);
 
     // The blocks lose one reference; those that have none left are appended to `freed`. (task)
-    Status drop(Generation generation, Sequence sequence, const Extent& extent,
-                std::vector<Extent>& freed);
+    Status drop(Generation generation, Sequence sequence, const Extent& extent, ExtentList& freed);
 
     const NodeRef& root() const { return root_; }
     NodeRef& mutable_root() { return root_; }
@@ -40,7 +39,7 @@ private:
     Space& space_;
     Tree tree_;
     NodeRef root_;
-    std::vector<Extent> additions_[2];
+    ExtentList additions_[2];
     std::uint64_t pending_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <utility>
 
 #include "format/base/check.h"
 #include "format/tree/read_ahead.h"
@@ -518,7 +519,7 @@ BlockNo Space::take_node(Generation generation)
             const BlockNo block(index * kGroupBlocks + bit);
             node_cursor_ =
                 block.value + 1 == (index + 1) * kGroupBlocks ? block.value : block.value + 1;
-            taken_nodes_[parity(generation)][block] = deltas_[parity(generation)].size();
+            taken_nodes_[parity(generation)].insert(block);
             deltas_[parity(generation)].push_back({{block, 1}, true, true});
             return block;
         }
@@ -533,13 +534,10 @@ void Space::return_node(BlockNo block, Generation generation)
     // one, and a large tree that is emptied on a full host does with few nodes. The checkpoint of
     // the generation before may take it next, and writes that down first; so nothing may be left of
     // this use.
-    std::vector<Delta>& deltas = deltas_[parity(generation)];
-    const auto taken = taken_nodes_[parity(generation)].find(block);
-    if (taken != taken_nodes_[parity(generation)].end()) {
-        deltas[taken->second].extent.length = 0;
-        taken_nodes_[parity(generation)].erase(taken);
+    if (taken_nodes_[parity(generation)].erase(block) != 0) {
+        ++undone_nodes_[parity(generation)][block];
     } else {
-        deltas.push_back({{block, 1}, false, true});  // the use is in the tree already
+        deltas_[parity(generation)].push_back({{block, 1}, false, true});  // the tree has the use
     }
     Group& group = group_of(block);
     CHECK(group.free.set(block.value % kGroupBlocks, 1));
@@ -561,19 +559,13 @@ void Space::drop_node(ListId list, BlockNo block, Sequence birth, Generation gen
 void Space::drop(Generation generation, const Drop& drop)
 {
     drops_[parity(generation)].push_back(drop);
-    ++pending_drops_;
-    pending_drop_blocks_ += drop.kind == layout::DeadKind::data ? drop.length : 0;
+    drop_blocks_[parity(generation)] += drop.kind == layout::DeadKind::data ? drop.length : 0;
 }
 
-std::vector<Drop> Space::take_drops(Generation generation)
+DropList Space::take_drops(Generation generation)
 {
-    std::vector<Drop> result = std::move(drops_[parity(generation)]);
-    drops_[parity(generation)].clear();
-    pending_drops_ -= result.size();
-    for (const Drop& drop : result) {
-        pending_drop_blocks_ -= drop.kind == layout::DeadKind::data ? drop.length : 0;
-    }
-    return result;
+    drop_blocks_[parity(generation)] = 0;
+    return std::exchange(drops_[parity(generation)], DropList());
 }
 
 void Space::free_data(Generation generation, const Extent& extent)
@@ -590,19 +582,15 @@ void Space::free_node(Generation generation, BlockNo block)
     ++unreleased_;
 }
 
-std::vector<Extent> Space::take_freed(Generation generation)
+ExtentList Space::take_freed(Generation generation)
 {
-    std::vector<Extent> result = std::move(freed_[parity(generation)]);
-    freed_[parity(generation)].clear();
-    return result;
+    return std::exchange(freed_[parity(generation)], ExtentList());
 }
 
-void Space::release(const std::vector<Extent>& extents)
+void Space::release(const Extent& extent)
 {
-    for (const Extent& extent : extents) {
-        make_free(extent, true);
-        unreleased_ -= extent.length;
-    }
+    make_free(extent, true);
+    unreleased_ -= extent.length;
 }
 
 // May be taken again from now on. `stale`: the host keeps the blocks though nothing needs them.
@@ -659,7 +647,7 @@ Status Space::mark_stale()
 
 std::vector<Extent> Space::take_stale(std::uint64_t shortest, std::uint64_t most)
 {
-    constexpr std::uint64_t kGroupsAtOnce = 256;
+    constexpr std::uint64_t kGroupsAtOnce = 16;  // nobody else runs meanwhile
     std::vector<Extent> taken;
     std::uint64_t blocks = 0;
     const std::uint64_t end = std::min(groups_.size(), punch_cursor_ + kGroupsAtOnce);

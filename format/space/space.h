@@ -14,9 +14,11 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "format/disk/disk.h"
+#include "format/disk/pace.h"
 #include "format/space/extent.h"
 #include "format/space/group.h"
 #include "format/tree/tree.h"
@@ -61,9 +63,12 @@ public:
 
     // ---- Drops of a generation, gathered until its checkpoint.
     void drop(Generation generation, const Drop& drop);
-    std::vector<Drop> take_drops(Generation generation);
-    std::uint64_t pending_drops() const { return pending_drops_; }
-    std::uint64_t pending_drop_blocks() const { return pending_drop_blocks_; }  // of data
+    DropList take_drops(Generation generation);
+    std::uint64_t pending_drops() const { return drops_[0].size() + drops_[1].size(); }
+    std::uint64_t pending_drop_blocks() const  // of data
+    {
+        return drop_blocks_[0] + drop_blocks_[1];
+    }
 
     // ---- Checkpoint
     // These blocks are free in the tree of this generation.
@@ -72,9 +77,9 @@ public:
     // Brings the tree up to the state of the generation, itself included. (task)
     Status write_tree(Generation generation, Sequence sequence);
     // What the generation freed; to be given to `release` later.
-    std::vector<Extent> take_freed(Generation generation);
-    // These may be taken again.
-    void release(const std::vector<Extent>& extents);
+    ExtentList take_freed(Generation generation);
+    // This may be taken again.
+    void release(const Extent& extent);
 
     // ---- Space for the host: free blocks that it keeps although nothing needs them.
     std::uint64_t stale_blocks() const { return stale_; }
@@ -118,7 +123,9 @@ private:
     Status back_more(std::uint64_t blocks);
     Status ensure_backed(std::uint64_t blocks);
     void make_free(const Extent& extent, bool stale);
-    Status apply_deltas(Generation generation, std::vector<bool>& touched);
+    bool undone(Generation generation, const Delta& delta);
+    Status apply_delta(const Delta& delta, std::vector<bool>& touched);
+    Status apply_deltas(Generation generation, std::vector<bool>& touched, Pace& pace);
     Status write_group(std::uint64_t index, Generation generation, Sequence sequence);
     std::vector<layout::FreeItem> items_of(std::uint64_t index);
     void forget_stale(Group& group, std::uint64_t bit, std::uint64_t count);
@@ -148,12 +155,13 @@ private:
     std::uint64_t unreleased_ = 0;
     std::uint64_t stale_ = 0;
     std::uint64_t punch_cursor_ = ~std::uint64_t{0};  // group
-    std::uint64_t pending_drops_ = 0;
-    std::uint64_t pending_drop_blocks_ = 0;
-    std::vector<Delta> deltas_[2];                   // of no length: taken back
-    std::map<BlockNo, std::size_t> taken_nodes_[2];  // where in deltas_ a node was taken
-    std::vector<Extent> freed_[2];
-    std::vector<Drop> drops_[2];
+    LongList<Delta> deltas_[2];
+    ExtentList freed_[2];
+    DropList drops_[2];
+    std::uint64_t drop_blocks_[2] = {0, 0};
+    // Nodes of which a use stands in deltas_, and how often a use that stands there was taken back.
+    std::set<BlockNo> taken_nodes_[2];
+    std::map<BlockNo, std::uint64_t> undone_nodes_[2];
 };
 
 }  // namespace coppice

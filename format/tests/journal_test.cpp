@@ -240,3 +240,40 @@ TEST_CASE("streams are opened, used and closed by number")
     });
     bench.expect_clean();
 }
+
+TEST_CASE("writers that flush each write share commits and syncs")
+{
+    constexpr unsigned kWriters = 16;
+    constexpr unsigned kEach = 50;
+    SlowDiskStore bench;
+    bench.run([&] {
+        bench.create(kMiB);
+        for (unsigned i = 0; i < kWriters; ++i) {
+            bench.write(kVolume, i * kBlockBytes, kBlockBytes, 1);
+        }
+        REQUIRE(bench.store->checkpoint());
+        bench.delay = [](const IoRequest& request) -> std::uint64_t {
+            return request.kind == IoRequest::Kind::sync ? kMillisecond : 0;
+        };
+        Counted counted(bench);
+        unsigned running = kWriters;
+        for (unsigned i = 0; i < kWriters; ++i) {
+            bench.tasks.spawn([&, i] {
+                for (unsigned number = 0; number < kEach; ++number) {
+                    bench.write(kVolume, i * kBlockBytes, kBlockBytes, 2);
+                    REQUIRE(bench.store->flush(kVolume));
+                }
+                --running;
+            });
+        }
+        while (running != 0) {
+            bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        }
+        // One for all, but for the first, who does not know that others come.
+        CHECK(counted.syncs() <= kEach + 10);
+        bench.delay = nullptr;
+        bench.fault = nullptr;
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}

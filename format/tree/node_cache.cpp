@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <tuple>
+#include <utility>
 
 #include "format/base/check.h"
 #include "format/base/checksum.h"
@@ -11,12 +13,29 @@ namespace coppice {
 namespace {
 
 // Nodes written, or read, with one submit; bounds the memory that the requests take.
-constexpr std::size_t kWriteBatch = 256;
+constexpr std::size_t kWriteBatch = before_others(64, 3);
 constexpr std::size_t kReadBatch = 256;
-// Neighbouring nodes that are read with one request.
-constexpr std::size_t kReadTogether = 32;
+// Neighbouring nodes in one request.
+constexpr std::size_t kTogether = 32;
 
 std::size_t parity(Generation generation) { return generation.value % 2; }
+
+// A request for one more block, or the last one made longer; the buffers stand behind each other.
+void add_block(std::vector<IoRequest>& requests, IoRequest::Kind kind, std::uint64_t offset_bytes,
+               const iovec& buffer)
+{
+    if (!requests.empty() && requests.back().buffers.size() < kTogether &&
+        requests.back().offset_bytes + requests.back().length_bytes == offset_bytes) {
+        IoRequest& last = requests.back();
+        last.length_bytes += kBlockBytes;
+        last.buffers = {last.buffers.data(), last.buffers.size() + 1};
+    } else {
+        requests.push_back({.kind = kind,
+                            .offset_bytes = offset_bytes,
+                            .length_bytes = kBlockBytes,
+                            .buffers = {&buffer, 1}});
+    }
+}
 
 std::string_view tree_name(layout::TreeKind kind)
 {
@@ -37,6 +56,10 @@ std::string_view tree_name(layout::TreeKind kind)
 NodeCache::NodeCache(Disk& disk, std::uint64_t image_seed, std::uint64_t capacity_bytes)
     : disk_(disk), image_seed_(image_seed), capacity_(capacity_bytes / kBlockBytes)
 {
+    // Room for what there commonly is: when the table grows, nobody else runs.
+    constexpr std::size_t kDirtyNodes = 16384;
+    nodes_.reserve(capacity_ + kDirtyNodes);
+    ring_.reserve(capacity_ + kDirtyNodes);
 }
 
 Node* NodeCache::insert(std::unique_ptr<Node> node)
@@ -80,18 +103,7 @@ Status NodeCache::load_all(const TreeShape& shape, std::vector<Missing> nodes)
             const BlockNo block = nodes[begin + i].node.block;
             read[i] = std::make_unique<Node>(shape, block);
             buffers[i] = {read[i]->bytes(), kBlockBytes};
-            const std::uint64_t offset = byte_offset(block);
-            if (!requests.empty() && requests.back().buffers.size() < kReadTogether &&
-                requests.back().offset_bytes + requests.back().length_bytes == offset) {
-                IoRequest& last = requests.back();
-                last.length_bytes += kBlockBytes;
-                last.buffers = {last.buffers.data(), last.buffers.size() + 1};
-            } else {
-                requests.push_back({.kind = IoRequest::Kind::read,
-                                    .offset_bytes = offset,
-                                    .length_bytes = kBlockBytes,
-                                    .buffers = {&buffers[i], 1}});
-            }
+            add_block(requests, IoRequest::Kind::read, byte_offset(block), buffers[i]);
         }
         COPPICE_TRY(disk_.run(requests));
         for (std::size_t i = 0; i < count; ++i) {
@@ -190,7 +202,7 @@ void NodeCache::evict()
          ++steps) {
         hand_ = hand_ + 1 < ring_.size() ? hand_ + 1 : 0;
         Node* node = ring_[hand_];
-        if (node->dirty || node->keep_until.value != 0 || node->last_use >= oldest_use) {
+        if (node->dirty || node->keep_until > kept_until_ || node->last_use >= oldest_use) {
             continue;
         }
         if (node->referenced) {
@@ -237,53 +249,57 @@ void NodeCache::finish(Node& node)
     node.set_header(header);
 }
 
+// Children before parents, whose pointers say their checksums. Others run between the nodes: to
+// them a node of this generation is one to be copied, whether it is finished or not, and a checksum
+// that is not known when it is copied is filled in when the copy is finished itself.
 Status NodeCache::write_dirty(Generation generation, bool maps)
 {
-    auto& all = dirty_[parity(generation)];
-    std::vector<Node*> chosen;
+    constexpr std::uint64_t kLookNs = 150;
+    Pace pace(disk_.tasks());
     std::vector<Node*> others;
-    for (Node* node : all) {
-        const bool is_map = node->shape().kind == layout::TreeKind::map;
+    std::vector<Written> chosen;
+    for (Node* node : std::exchange(dirty_[parity(generation)], {})) {
         CHECK(node->generation() == generation);
-        (is_map == maps ? chosen : others).push_back(node);
-    }
-    all = std::move(others);
-    std::sort(chosen.begin(), chosen.end(), [](const Node* a, const Node* b) {
-        return a->level() != b->level() ? a->level() < b->level() : a->block() < b->block();
-    });
-    // Checksums first, without giving way: from here on nobody may ask for a node of this
-    // generation whose checksum is unknown.
-    for (Node* node : chosen) {
-        finish(*node);
-        node->dirty = false;
-        node->keep_until = generation + 1;
-        --dirty_count_;
-    }
-    for (std::size_t begin = 0; begin < chosen.size(); begin += kWriteBatch) {
-        const std::size_t end = std::min(begin + kWriteBatch, chosen.size());
-        std::vector<iovec> buffers(end - begin);
-        std::vector<IoRequest> requests(end - begin);
-        for (std::size_t i = begin; i < end; ++i) {
-            buffers[i - begin] = {chosen[i]->bytes(), kBlockBytes};
-            IoRequest& request = requests[i - begin];
-            request.kind = IoRequest::Kind::write;
-            request.offset_bytes = byte_offset(chosen[i]->block());
-            request.length_bytes = kBlockBytes;
-            request.buffers = {&buffers[i - begin], 1};
+        if ((node->shape().kind == layout::TreeKind::map) == maps) {
+            chosen.push_back({node->level(), node->block(), node});
+        } else {
+            others.push_back(node);
         }
-        COPPICE_TRY(disk_.run(requests));
-        nodes_written_ += end - begin;
+        pace.step(kLookNs);
+    }
+    dirty_[parity(generation)] = std::move(others);
+    sort_in_steps(pace, chosen, [](const Written& a, const Written& b) {
+        return std::tie(a.level, a.block) < std::tie(b.level, b.block);
+    });
+    for (std::size_t begin = 0; begin < chosen.size(); begin += kWriteBatch) {
+        COPPICE_TRY(write_batch(
+            generation,
+            std::span(chosen).subspan(begin, std::min(kWriteBatch, chosen.size() - begin)), pace));
     }
     return {};
 }
 
-void NodeCache::release_kept(Generation generation)
+Status NodeCache::write_batch(Generation generation, std::span<const Written> batch, Pace& pace)
 {
-    for (Node* node : ring_) {
-        if (node->keep_until.value != 0 && node->keep_until <= generation) {
-            node->keep_until = Generation();
-        }
+    constexpr std::uint64_t kFinishNs = 2'000;
+    constexpr std::uint64_t kChildrenNs = 25'000;  // to find them and their checksums
+    constexpr std::uint64_t kWriteNs = 1'000;
+    std::vector<iovec> buffers(batch.size());
+    std::vector<IoRequest> requests;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        Node& node = *batch[i].node;
+        finish(node);
+        node.dirty = false;
+        node.keep_until = generation + 1;
+        --dirty_count_;
+        pace.step(batch[i].level == 0 ? kFinishNs : kChildrenNs);
+        buffers[i] = {node.bytes(), kBlockBytes};
+        add_block(requests, IoRequest::Kind::write, byte_offset(batch[i].block), buffers[i]);
     }
+    COPPICE_TRY(disk_.run(requests));
+    nodes_written_ += batch.size();
+    pace.step(batch.size() * kWriteNs);
+    return {};
 }
 
 }  // namespace coppice

@@ -7,10 +7,12 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <tsl/robin_map.h>
 #include <vector>
 
 #include "format/disk/disk.h"
+#include "format/disk/pace.h"
 #include "format/tree/node.h"
 
 namespace coppice {
@@ -79,7 +81,7 @@ public:
     Status write_dirty(Generation generation, bool maps);
 
     // The generation is durable: what was kept for it may be evicted.
-    void release_kept(Generation generation);
+    void release_kept(Generation generation) { kept_until_ = generation; }
 
     // The use of nodes in a walk that restarts after each load: until `end_use`, no node touched
     // since `begin_use` is evicted, so the walk ends.
@@ -89,9 +91,14 @@ public:
     bool in_use() const { return !uses_.empty(); }
 
     std::uint64_t dirty_count() const { return dirty_count_; }
+    std::uint64_t dirty_count(Generation generation) const
+    {
+        return dirty_[generation.value % 2].size();
+    }
     std::uint64_t nodes_read() const { return nodes_read_; }
     std::uint64_t nodes_written() const { return nodes_written_; }
     std::uint64_t image_seed() const { return image_seed_; }
+    Tasks& tasks() const { return disk_.tasks(); }
 
 private:
     Status accept(std::unique_ptr<Node> node, const NodeRef& reference, int level);
@@ -99,6 +106,12 @@ private:
     void evict();
     void remove(Node* node);
     void finish(Node& node);
+    struct Written {
+        unsigned level;
+        BlockNo block;
+        Node* node;
+    };
+    Status write_batch(Generation generation, std::span<const Written> batch, Pace& pace);
 
     Disk& disk_;
     std::uint64_t image_seed_;
@@ -110,6 +123,7 @@ private:
     std::vector<std::uint64_t> uses_;  // tickets of walks under way, unsorted
     std::vector<Node*> dirty_[2];      // by generation % 2
     std::uint64_t dirty_count_ = 0;
+    Generation kept_until_;  // what is kept until then, or earlier, may leave
     std::uint64_t nodes_read_ = 0;
     std::uint64_t nodes_written_ = 0;
 };

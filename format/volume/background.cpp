@@ -4,10 +4,6 @@ namespace coppice {
 
 namespace {
 
-// Dirty nodes, and blocks waiting to be free, at which a checkpoint begins by itself: 64 MiB of
-// nodes, 256 MiB of space.
-constexpr std::uint64_t kDirtyNodes = 16384;
-constexpr std::uint64_t kPendingFreeBlocks = 65536;
 // Late data are worth a host write from here on: 256 KiB.
 constexpr std::uint64_t kLateBlocks = 64;
 // Longest time that somebody who goes waits for free space to go back to the host.
@@ -19,7 +15,7 @@ void Background::pause()
 {
     paused_ = true;
     while (committing_.running || checkpointing_.running || punching_.running ||
-           writing_late_.running) {
+           writing_late_.running || releasing_.running) {
         idle_.wait();
     }
 }
@@ -42,7 +38,7 @@ bool Background::start(Job& job)
 
 void Background::after_change()
 {
-    if (much_to_write()) {
+    if (checkpoint_.due()) {
         start(checkpointing_);
     }
     if (state_.late.blocks() >= kLateBlocks) {
@@ -55,13 +51,6 @@ void Background::after_removal()
     if (checkpoint_.removable()) {
         start(checkpointing_);
     }
-}
-
-bool Background::much_to_write() const
-{
-    return state_.ring.used_blocks() * 2 > state_.ring.blocks() ||
-           state_.cache.dirty_count() > kDirtyNodes ||
-           state_.space.pending_drops() > kPendingFreeBlocks;
 }
 
 // What was dropped becomes free by a checkpoint, also when nothing else happens any more.
@@ -105,9 +94,19 @@ void Background::tick()
     if (drops_at_rest(now)) {
         start(checkpointing_);
     }
+    if (!state_.released.empty()) {
+        start(releasing_);
+    }
     if (punch_due(now)) {
         start(punching_);
     }
+}
+
+// What was freed and is left when nobody ends an operation any more.
+Status Background::release()
+{
+    state_.release_all_passed();
+    return {};
 }
 
 // What was freed is soon used again where much is written: it goes back when things are quiet, or
@@ -123,6 +122,7 @@ bool Background::punch_due(std::uint64_t now) const
 
 Status Background::punch_all()
 {
+    state_.release_all_passed();
     const std::uint64_t begin = state_.tasks.now_ns();
     bool more = true;
     while (more && state_.tasks.now_ns() - begin < kLongestPunchNs) {

@@ -42,13 +42,13 @@ private:
         bool running = false;
     };
 
-    bool much_to_write() const;
     bool drops_at_rest(std::uint64_t now) const;
     bool punch_due(std::uint64_t now) const;
     bool start(Job& job);
     Status commit();
     Status checkpoint();
     Status punch();
+    Status release();
     Status write_late() { return state_.write_late(); }
 
     State& state_;
@@ -59,6 +59,7 @@ private:
     Job checkpointing_{&Background::checkpoint};
     Job punching_{&Background::punch};
     Job writing_late_{&Background::write_late};
+    Job releasing_{&Background::release};
     bool paused_ = false;
     std::uint64_t last_commit_ns_ = 0;
     std::uint64_t dropped_blocks_ = 0;  // as the last tick saw them, and when they changed

@@ -12,7 +12,18 @@ namespace {
 // Versions removed with one checkpoint at most; the rest follows with the next.
 constexpr std::size_t kRemovalsAtOnce = 16;
 // Dead records taken out between two chances for others to run.
-constexpr std::size_t kDeadBatch = 1024;
+constexpr std::size_t kDeadBatch = before_others(64, 2);
+// What these take of a processor, about: a drop that frees, one that is recorded as dead, a look at
+// something in memory.
+constexpr std::uint64_t kDropNs = 150;
+constexpr std::uint64_t kDeadNs = 2'500;
+constexpr std::uint64_t kLookNs = 50;
+// Operations forgotten between two chances for others to run.
+// Dirty nodes, and what was dropped, at which a checkpoint begins by itself: 64 MiB of nodes, 256
+// MiB of space where each is a block.
+constexpr std::uint64_t kDirtyNodes = 16384;
+constexpr std::uint64_t kPendingDrops = 65536;
+constexpr std::size_t kContainedAtOnce = before_others(1024, 3);
 
 bool unneeded(const Version& version)
 {
@@ -27,6 +38,30 @@ bool Checkpoint::removable() const
         state_.catalog.versions.begin(), state_.catalog.versions.end(), [&](const auto& entry) {
             return unneeded(entry.second) && state_.catalog.children(entry.first).size() <= 1;
         });
+}
+
+// What changed since the last freeze, as a part of what begins a checkpoint.
+double Checkpoint::changed_part() const
+{
+    const auto part = [](std::uint64_t of, std::uint64_t all) {
+        return static_cast<double>(of) / static_cast<double>(all);
+    };
+    return std::max(part(state_.cache.dirty_count(state_.generation), kDirtyNodes),
+                    part(state_.space.pending_drops(), kPendingDrops));
+}
+
+bool Checkpoint::due() const
+{
+    return changed_part() > 1 || state_.ring.used_blocks() * 2 > state_.ring.blocks();
+}
+
+void Checkpoint::make_way()
+{
+    constexpr double kMostTurns = 24;
+    for (double turns = std::min(1 + 16 * changed_part(), kMostTurns); turns >= 1 && under_way_;
+         --turns) {
+        state_.tasks.yield();
+    }
 }
 
 bool Checkpoint::needed() const { return state_.sequence > state_.durable_sequence || removable(); }
@@ -94,19 +129,23 @@ Checkpoint::Frozen Checkpoint::freeze()
     return frozen;
 }
 
+// One that began after the call will do: of many who wait for their turn the first serves all.
 Status Checkpoint::run()
 {
     if (!needed()) {
         return {};  // an image that nothing changed is not written
     }
+    const Sequence wanted = state_.sequence;
     COPPICE_TRY(begin_writing_());  // waits for the committer, who may wait for our turn
     LockGuard turn(turn_);
-    if (!needed()) {
+    if (state_.durable_sequence >= wanted && !removable()) {
         return {};
     }
     COPPICE_TRY(state_.check_writable());
+    under_way_ = true;
     Frozen frozen = freeze();
     Status written = write(frozen);
+    under_way_ = false;
     if (!written) {
         return state_.stop_writing(std::move(written.error()));
     }
@@ -145,20 +184,24 @@ void Checkpoint::fill_map_checksums(Catalog& catalog) const
 // Settles references, deaths and removals, and what is free after them.
 Status Checkpoint::count_space(Frozen& frozen)
 {
-    std::vector<Extent> freed;
+    ExtentList freed;
     COPPICE_TRY(state_.references.write(frozen.generation, frozen.sequence));
     COPPICE_TRY(settle_drops(frozen, freed));
     for (const Removal& removal : frozen.removals) {
         COPPICE_TRY(settle_removal(frozen, removal, freed));
     }
     COPPICE_TRY(state_.checksums.write(frozen.generation, frozen.sequence));
-    for (const Extent& extent : freed) {
-        state_.space.free_data(frozen.generation, extent);
+    Pace pace(state_.tasks);
+    while (!freed.empty()) {
+        for (const Extent& extent : freed.take()) {
+            state_.space.free_data(frozen.generation, extent);
+            pace.step(kLookNs);
+        }
     }
     return {};
 }
 
-Status Checkpoint::drop_reference(Frozen& frozen, const Drop& drop, std::vector<Extent>& freed)
+Status Checkpoint::drop_reference(Frozen& frozen, const Drop& drop, ExtentList& freed)
 {
     switch (drop.kind) {
     case layout::DeadKind::data:
@@ -182,7 +225,7 @@ Status Checkpoint::drop_reference(Frozen& frozen, const Drop& drop, std::vector<
 }
 
 // What left a version: free if the version alone had it, else dead (FORMAT.md, "Who owns a block").
-Status Checkpoint::settle_drops(Frozen& frozen, std::vector<Extent>& freed)
+Status Checkpoint::settle_drops(Frozen& frozen, ExtentList& freed)
 {
     std::map<ListId, Sequence> gone;  // lists of versions that left: sequence of their parents
     for (const Removal& removal : frozen.removals) {
@@ -192,10 +235,20 @@ Status Checkpoint::settle_drops(Frozen& frozen, std::vector<Extent>& freed)
             }
         }
     }
-    std::sort(frozen.drops.begin(), frozen.drops.end(), [](const Drop& a, const Drop& b) {
+    Pace pace(state_.tasks);
+    std::vector<Drop> drops;
+    drops.reserve(frozen.drops.size());
+    while (!frozen.drops.empty()) {
+        for (const Drop& drop : frozen.drops.take()) {
+            drops.push_back(drop);
+            pace.step(kLookNs);
+        }
+    }
+    sort_in_steps(pace, drops, [](const Drop& a, const Drop& b) {
         return std::tie(a.list, a.birth, a.block) < std::tie(b.list, b.birth, b.block);
     });
-    for (const Drop& drop : frozen.drops) {
+    const std::uint64_t reference_ns = state_.references.root() ? kDeadNs : kDropNs;
+    for (const Drop& drop : drops) {
         auto list = frozen.catalog.lists.find(drop.list);
         if (list == frozen.catalog.lists.end()) {
             auto found = gone.find(drop.list);
@@ -203,20 +256,22 @@ Status Checkpoint::settle_drops(Frozen& frozen, std::vector<Extent>& freed)
             if (drop.birth > found->second) {
                 COPPICE_TRY(drop_reference(frozen, drop, freed));
             }
+            pace.step(reference_ns);
             continue;
         }
         const Version& owner = frozen.catalog.versions.at(list->second.version);
         if (drop.birth > frozen.catalog.parent_sequence(owner)) {
             COPPICE_TRY(drop_reference(frozen, drop, freed));
+            pace.step(reference_ns);
         } else {
             COPPICE_TRY(state_.dead.insert(frozen.generation, frozen.sequence, drop));
+            pace.step(kDeadNs);
         }
     }
     return {};
 }
 
-Status Checkpoint::settle_removal(Frozen& frozen, const Removal& removal,
-                                  std::vector<Extent>& freed)
+Status Checkpoint::settle_removal(Frozen& frozen, const Removal& removal, ExtentList& freed)
 {
     if (!removal.has_child) {
         COPPICE_TRY(walk_removed(frozen, removal, freed));
@@ -247,7 +302,7 @@ Status Checkpoint::settle_removal(Frozen& frozen, const Removal& removal,
 
 // Drops everything below a map root that was born after the removed version's parent. Depth first
 // with an explicit stack; a node without younger parts is not even read.
-Status Checkpoint::walk_removed(Frozen& frozen, const Removal& removal, std::vector<Extent>& freed)
+Status Checkpoint::walk_removed(Frozen& frozen, const Removal& removal, ExtentList& freed)
 {
     struct Entry {
         NodeRef node;
@@ -359,7 +414,7 @@ Status Checkpoint::publish(Frozen& frozen)
 {
     // Nothing suspends between the end of write_tree and here: the totals are those of the tree.
     const Space::Totals totals = state_.space.tree_totals();
-    const std::vector<Extent> freed = state_.space.take_freed(frozen.generation);
+    ExtentList freed = state_.space.take_freed(frozen.generation);
     COPPICE_TRY(state_.cache.write_dirty(frozen.generation, false));
 
     auto memory = std::make_unique<layout::Superblock>();  // not on the task's stack
@@ -419,10 +474,13 @@ Status Checkpoint::publish(Frozen& frozen)
     state_.durable = frozen.generation;
     state_.durable_sequence = frozen.sequence;
     state_.ring.move_tail(frozen.journal);
-    state_.domains.contained(frozen.sequence);
     state_.cache.release_kept(frozen.generation);
-    state_.released.push_back({state_.pins.newest(), freed});
-    state_.release_passed();
+    // None of these is written into the journal any more when its blocks may be used again.
+    while (state_.domains.contained(frozen.sequence, kContainedAtOnce)) {
+        state_.tasks.yield();
+    }
+    state_.released.push_back({state_.pins.newest(), std::move(freed)});
+    state_.release_all_passed();
     return {};
 }
 

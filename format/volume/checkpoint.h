@@ -19,7 +19,11 @@ public:
 
     // Writes a checkpoint if there is anything to write. (task)
     Status run();
+    // Lets a checkpoint that is under way go on, the longer the nearer the next one is: a writer
+    // that comes here before each change is slowed down, and need not be stopped. (task)
+    void make_way();
     bool needed() const;     // something changed since the last one
+    bool due() const;        // much did
     bool removable() const;  // a version waits to be removed
 
 private:
@@ -39,25 +43,27 @@ private:
         Catalog catalog;
         JournalPosition journal;
         std::vector<Removal> removals;
-        std::vector<Drop> drops;
+        DropList drops;
     };
 
     Frozen freeze();
     std::vector<Removal> take_removals();
     Status write(Frozen& frozen);
     Status count_space(Frozen& frozen);
-    Status settle_drops(Frozen& frozen, std::vector<Extent>& freed);
-    Status settle_removal(Frozen& frozen, const Removal& removal, std::vector<Extent>& freed);
-    Status walk_removed(Frozen& frozen, const Removal& removal, std::vector<Extent>& freed);
-    Status drop_reference(Frozen& frozen, const Drop& drop, std::vector<Extent>& freed);
+    Status settle_drops(Frozen& frozen, ExtentList& freed);
+    Status settle_removal(Frozen& frozen, const Removal& removal, ExtentList& freed);
+    Status walk_removed(Frozen& frozen, const Removal& removal, ExtentList& freed);
+    Status drop_reference(Frozen& frozen, const Drop& drop, ExtentList& freed);
     Status write_catalog(Frozen& frozen);
     Status publish(Frozen& frozen);
     void fill_checksum(NodeRef& reference) const;
     void fill_map_checksums(Catalog& catalog) const;
+    double changed_part() const;
 
     State& state_;
     std::function<Status()> begin_writing_;
     TaskMutex turn_;
+    bool under_way_ = false;
     std::map<Key, layout::CatalogItem> written_catalog_;  // what the catalog tree holds
     bool catalog_known_ = false;
 };

@@ -10,6 +10,11 @@ namespace coppice {
 
 namespace {
 
+// Operations of one commit at most, but for what one command has: with them superseding and
+// formatting take less than a millisecond. All that is pending when nobody flushes may be a hundred
+// times as many.
+constexpr std::size_t kOperationsAtOnce = before_others(512, 12);
+
 // Blocks of data that an operation wrote, which recovery has to read when no sync covers it.
 std::uint64_t data_blocks(const JournalOperation& operation)
 {
@@ -109,7 +114,18 @@ Status Committer::write_domains(bool wanted_only)
     for (const DomainId id : chosen) {
         newest[id] = state_.domains.at(id).last;
     }
-    COPPICE_TRY(write_operations(state_.domains.take_pending(chosen), wanted_only));
+    state_.domains.begin_taking(chosen);
+    // In parts, between which others run. One that comes meanwhile and builds on what is not taken
+    // yet has a later sequence, and so stands behind it.
+    const Sequence up_to = state_.sequence;
+    for (bool more = true; more;) {
+        auto operations = state_.domains.take_pending(chosen, up_to, kOperationsAtOnce);
+        more = operations.size() >= kOperationsAtOnce;
+        COPPICE_TRY(write_operations(std::move(operations), wanted_only));
+        if (more) {
+            state_.tasks.yield();
+        }
+    }
     for (const auto& [id, sequence] : newest) {
         if (Domain* domain = state_.domains.find(id)) {
             domain->written = std::max(domain->written, sequence);
@@ -151,12 +167,14 @@ Committer::Cut Committer::next_commit(std::span<const JournalOperation> operatio
     return cut;
 }
 
-// What a later operation of the same commit undoes is not written, and nor are its data.
+// What a later operation of the same commit undoes is not written, and nor are its data. Those that
+// a superblock contains are at their place, which may be somebody else's by now.
 void Committer::leave_out_superseded(std::vector<JournalOperation>& operations)
 {
     const std::vector<JournalOperation> superseded = supersede(operations);
     for (const JournalOperation& operation : superseded) {
-        const bool data = operation.type() == layout::OperationType::write;
+        const bool data = operation.type() == layout::OperationType::write &&
+                          operation.sequence() > state_.durable_sequence;
         for (std::uint64_t i = 0; data && i < operation.record.length; ++i) {
             state_.late.forget(state_.generation, BlockNo(operation.record.block + i));
         }

@@ -142,32 +142,57 @@ void Domains::enqueue(std::span<JournalOperation> command)
     }
 }
 
-std::vector<JournalOperation> Domains::take_pending(std::span<const DomainId> chosen)
+void Domains::begin_taking(std::span<const DomainId> chosen)
 {
-    std::vector<JournalOperation> operations;
     for (const DomainId id : chosen) {
         Domain& domain = domains_[id];
         domain.joined = 0;
         domain.wanted = false;
-        std::move(domain.pending.begin(), domain.pending.end(), std::back_inserter(operations));
-        domain.pending.clear();
     }
-    const bool in_order = obeys(Rule::order_in_domain);
-    if (chosen.size() > 1 || !in_order) {
-        std::sort(operations.begin(), operations.end(), [&](const auto& a, const auto& b) {
-            return in_order ? a.sequence() < b.sequence() : a.sequence() > b.sequence();
-        });
+}
+
+std::vector<JournalOperation> Domains::take_pending(std::span<const DomainId> chosen,
+                                                    Sequence up_to, std::size_t most)
+{
+    std::vector<Domain*> domains;
+    for (const DomainId id : chosen) {
+        if (Domain* domain = find(id)) {
+            domains.push_back(domain);
+        }
+    }
+    std::vector<JournalOperation> operations;
+    while (operations.size() < most || operations.back().continues()) {
+        Domain* oldest = nullptr;
+        for (Domain* domain : domains) {
+            if (!domain->pending.empty() && domain->pending.front().sequence() <= up_to &&
+                (oldest == nullptr ||
+                 domain->pending.front().sequence() < oldest->pending.front().sequence())) {
+                oldest = domain;
+            }
+        }
+        if (oldest == nullptr) {
+            break;
+        }
+        operations.push_back(std::move(oldest->pending.front()));
+        oldest->pending.pop_front();
+    }
+    if (!obeys(Rule::order_in_domain)) {
+        std::reverse(operations.begin(), operations.end());
     }
     return operations;
 }
 
-void Domains::contained(Sequence sequence)
+bool Domains::contained(Sequence sequence, std::size_t most)
 {
     for (auto& [id, domain] : domains_) {
-        while (!domain.pending.empty() && domain.pending.front().sequence() <= sequence) {
-            domain.pending.pop_front();
-        }
         domain.durable = std::max(domain.durable, std::min(domain.last, sequence));
+        while (!domain.pending.empty() && domain.pending.front().sequence() <= sequence) {
+            if (most == 0) {
+                return true;
+            }
+            domain.pending.pop_front();
+            --most;
+        }
     }
     // What is at rest is made anew when something happens in it.
     std::erase_if(domains_, [](const auto& entry) {
@@ -175,6 +200,7 @@ void Domains::contained(Sequence sequence)
         return domain.pending.empty() && domain.durable >= domain.last && domain.joined == 0 &&
                !domain.wanted;
     });
+    return false;
 }
 
 // ---- Domains that meet --------------------------------------------------------------------

@@ -68,10 +68,15 @@ public:
     // ---- Operations
     // These took effect, all in one domain.
     void enqueue(std::span<JournalOperation> command);
-    // Takes the pending operations of these domains, in the order in which they took effect.
-    std::vector<JournalOperation> take_pending(std::span<const DomainId> chosen);
-    // A superblock contains everything up to here.
-    void contained(Sequence sequence);
+    // What these domains have pending is about to be taken, all of it: none waits for it any more.
+    void begin_taking(std::span<const DomainId> chosen);
+    // Takes the oldest of their pending operations, up to a sequence, in the order in which they
+    // took effect: so many, and what belongs to the last command.
+    std::vector<JournalOperation> take_pending(std::span<const DomainId> chosen, Sequence up_to,
+                                               std::size_t most);
+    // A superblock contains everything up to here. Forgets so many of the operations that were
+    // pending; true: there are more, call again.
+    bool contained(Sequence sequence, std::size_t most);
 
     // ---- Domains that meet
     void join(DomainId a, DomainId b);

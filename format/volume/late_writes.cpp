@@ -8,8 +8,8 @@ namespace coppice {
 
 namespace {
 
-// One batch, and one host write of it at most, in blocks: 2 MiB and 1 MiB.
-constexpr std::size_t kBatchBlocks = 512;
+// One batch, and with that one host write at most, in blocks: 1 MiB.
+constexpr std::size_t kBatchBlocks = 256;
 constexpr std::size_t kWriteBlocks = 256;
 
 }  // namespace
@@ -115,6 +115,7 @@ Status LateWrites::write_out()
     const std::uint64_t up_to = last_;
     while (outcome_ && !waiting_.empty() && waiting_.front().number <= up_to) {
         send(take(up_to));
+        disk_.tasks().yield();  // a host that answers at once would let nobody else run
     }
     while (outcome_ && !flying_.empty() && *flying_.begin() <= up_to) {
         changed_.wait();
@@ -135,6 +136,9 @@ Status LateWrites::write_out(const std::vector<BlockNo>& blocks)
         }
         std::sort(batch.begin(), batch.end());
         send(batch);
+        if (begin < blocks.size()) {
+            disk_.tasks().yield();
+        }
     }
     const auto held = [&](BlockNo block) { return entries_.contains(block.value); };
     while (outcome_ && std::any_of(blocks.begin(), blocks.end(), held)) {

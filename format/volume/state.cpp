@@ -142,16 +142,31 @@ std::uint64_t State::node_reserve(bool frees_space) const
            catalog.item_count() / 4;
 }
 
-void State::release_passed()
+bool State::release_passed()
 {
-    while (!released.empty() &&
-           (pins.passed(released.front().pin) || !obeys(Rule::pinned_readers))) {
-        space.release(released.front().extents);
-        released.pop_front();
-        released_ns = tasks.now_ns();
+    constexpr std::size_t kAtOnce = before_others(64, 2);
+    if (released.empty() || (!pins.passed(released.front().pin) && obeys(Rule::pinned_readers))) {
+        return false;
     }
-    if (released.empty()) {
-        released_waiters.wake_all();
+    ExtentList& extents = released.front().extents;
+    for (std::size_t i = 0; i < kAtOnce && !extents.empty(); ++i) {
+        space.release(extents.take_last());
+    }
+    released_ns = tasks.now_ns();
+    if (extents.empty()) {
+        released.pop_front();
+    }
+    // Who waits for them goes on with those that are left, or finds that there are none.
+    released_waiters.wake_all();
+    return true;
+}
+
+void State::release_all_passed()
+{
+    constexpr std::uint64_t kReleaseNs = 6'000;
+    Pace pace(tasks);
+    while (release_passed()) {
+        pace.step(kReleaseNs);
     }
 }
 

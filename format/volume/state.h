@@ -68,8 +68,8 @@ private:
 };
 
 struct Released {
-    std::uint64_t pin;  // when all operations up to this one have ended
-    std::vector<Extent> extents;
+    std::uint64_t pin;   // when all operations up to this one have ended
+    ExtentList extents;  // taken from its end
 };
 
 struct State {
@@ -148,8 +148,11 @@ struct State {
                 catalog.parent_sequence(version), version.first_list, version.volume.value};
     }
 
-    // Gives freed blocks back as far as no operation is at them any more.
-    void release_passed();
+    // Freed blocks that no operation is at any more may be used again: a few of them, as whoever
+    // ends an operation does it beside. False: there are none now.
+    bool release_passed();
+    // All that there are now. (task)
+    void release_all_passed();
     // Gives free blocks back to the host, at most some MiB. False: there are no more. (task)
     Result<bool> punch_some();
 

@@ -102,6 +102,7 @@ template <typename Body>
 Status Writer::with_space(Body body)
 {
     COPPICE_TRY(committer_.open_for_writing());
+    checkpoint_.make_way();
     if (state_.cache.dirty_count() > kMostDirtyNodes) {
         COPPICE_TRY(checkpoint_.run());
     }
@@ -111,8 +112,10 @@ Status Writer::with_space(Body body)
         return done;
     }
     COPPICE_TRY(checkpoint_.run());
+    state_.release_all_passed();
     while (!state_.released.empty()) {
         state_.released_waiters.wait();
+        state_.release_all_passed();
     }
     state_.space.return_backed();
     return body();
