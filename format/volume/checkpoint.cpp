@@ -57,8 +57,8 @@ bool Checkpoint::due() const
 
 void Checkpoint::make_way()
 {
-    constexpr double kMostTurns = 24;
-    for (double turns = std::min(1 + 16 * changed_part(), kMostTurns); turns >= 1 && under_way_;
+    constexpr double kMostTurns = 12;
+    for (double turns = std::min(1 + 8 * changed_part(), kMostTurns); turns >= 1 && under_way_;
          --turns) {
         state_.tasks.yield();
     }
