@@ -21,6 +21,8 @@ struct NamespaceInfo {
     bool write_protected = false;
     bool snapshot = false;
     bool guest_made = false;
+    bool ordered_flush = false;
+    std::uint8_t group = 0;    // consistency group; 0: none
     std::uint32_t parent = 0;  // of a snapshot: its volume; of a clone: its snapshot
     std::uint64_t created_unix_ns = 0;
     std::uint64_t created_sequence = 0;
@@ -64,11 +66,14 @@ public:
     virtual Result<VolumeId> create(const NewVolume& volume) = 0;
     virtual Status remove(VolumeId id) = 0;
     virtual Result<VolumeId> snapshot(VolumeId volume, const std::string& name) = 0;
+    // Of all volumes of its group at one moment; returns its own.
+    virtual Result<VolumeId> snapshot_group(VolumeId volume, const std::string& name) = 0;
     virtual Result<VolumeId> clone(VolumeId snapshot, const std::string& name) = 0;
     virtual Status rollback(VolumeId volume, VolumeId snapshot) = 0;
     // One state of everything durable, nothing to replay, removals done.
     virtual Status checkpoint() = 0;
     virtual Status set_flush_mode(VolumeId volume, FlushMode mode) = 0;
+    virtual Status set_group(VolumeId volume, ConsistencyGroup group) = 0;
 
     // Streams and transactions; never blocks. Only called with abilities().order.
     virtual Result<StreamId> open_stream(VolumeId volume) = 0;

@@ -248,10 +248,12 @@ void BlockBackend::spawn(std::function<void()> body) { body(); }
 Result<VolumeId> BlockBackend::create(const NewVolume&) { return not_here(); }
 Status BlockBackend::remove(VolumeId) { return not_here(); }
 Result<VolumeId> BlockBackend::snapshot(VolumeId, const std::string&) { return not_here(); }
+Result<VolumeId> BlockBackend::snapshot_group(VolumeId, const std::string&) { return not_here(); }
 Result<VolumeId> BlockBackend::clone(VolumeId, const std::string&) { return not_here(); }
 Status BlockBackend::rollback(VolumeId, VolumeId) { return not_here(); }
 Status BlockBackend::checkpoint() { return not_here(); }
 Status BlockBackend::set_flush_mode(VolumeId, FlushMode) { return not_here(); }
+Status BlockBackend::set_group(VolumeId, ConsistencyGroup) { return not_here(); }
 Result<StreamId> BlockBackend::open_stream(VolumeId) { return not_here(); }
 Status BlockBackend::close_stream(VolumeId, StreamId) { return not_here(); }
 Result<TransactionId> BlockBackend::begin(VolumeId) { return not_here(); }

@@ -66,10 +66,12 @@ public:
     Result<VolumeId> create(const NewVolume& volume) override;
     Status remove(VolumeId id) override;
     Result<VolumeId> snapshot(VolumeId volume, const std::string& name) override;
+    Result<VolumeId> snapshot_group(VolumeId volume, const std::string& name) override;
     Result<VolumeId> clone(VolumeId snapshot, const std::string& name) override;
     Status rollback(VolumeId volume, VolumeId snapshot) override;
     Status checkpoint() override;
     Status set_flush_mode(VolumeId volume, FlushMode mode) override;
+    Status set_group(VolumeId volume, ConsistencyGroup group) override;
     Result<StreamId> open_stream(VolumeId volume) override;
     Status close_stream(VolumeId volume, StreamId stream) override;
     Result<TransactionId> begin(VolumeId volume) override;

@@ -215,7 +215,10 @@ private:
     void run(Request& request, const RollbackCommand& command);
     void run(Request& request, const CheckpointCommand& command);
     void run(Request& request, const SetFlushModeCommand& command);
+    void run(Request& request, const SetGroupCommand& command);
+    Checked<void> changeable_volume(std::uint32_t nsid);
     bool may_change(const Namespace& entry) const;
+    bool may_snapshot(const Namespace& entry, bool group);
     Checked<Namespace*> allocated_namespace(std::uint32_t nsid);
     Checked<std::string> read_name(Request& request);
     void remove_namespace(Request& request, Namespace& entry);

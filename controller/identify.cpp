@@ -188,6 +188,8 @@ IdentifyNamespace identify_namespace(const Namespace& entry, const Abilities& ab
     data.nsattr = info.write_protected ? kNsattrWriteProtected : std::uint8_t{0};
     data.nguid = info.nguid;
     data.eui64 = info.eui64;
+    data.group = info.group;
+    data.flush_mode = info.ordered_flush ? 1 : 0;
     return data;
 }
 

@@ -61,6 +61,7 @@ EffectsLog effects_log(bool management, bool order)
               kEffectContent | kEffectNamespaceChange | kEffectSameNamespaceIdle);
         admin(AdminOpcode::checkpoint, 0);
         admin(AdminOpcode::set_flush_mode, 0);
+        admin(AdminOpcode::set_group, 0);
     }
     const auto io = [&](IoOpcode opcode, std::uint32_t effects) {
         log.io[static_cast<std::size_t>(opcode)] = kEffectSupported | effects;

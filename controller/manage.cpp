@@ -80,6 +80,20 @@ bool Controller::may_change(const Namespace& entry) const
     return false;
 }
 
+// Snapshots are of what the guest can write anyway, or a guest made; of a group, all of it.
+bool Controller::may_snapshot(const Namespace& entry, bool group)
+{
+    if (!group) {
+        return entry.attached || may_change(entry);
+    }
+    const auto& all = namespaces_.all();
+    return std::all_of(all.begin(), all.end(), [&](const auto& other) {
+        const Namespace& member = other.second;
+        return member.removed || member.info.snapshot || member.info.group != entry.info.group ||
+               member.attached || may_change(member);
+    });
+}
+
 Checked<Namespace*> Controller::allocated_namespace(std::uint32_t nsid)
 {
     rescan();
@@ -254,7 +268,7 @@ void Controller::run(Request& request, const NamespaceAttachCommand& command)
 
 // ---- Snapshots ----------------------------------------------------------------------------
 
-void Controller::run(Request& request, const SnapshotCreateCommand&)
+void Controller::run(Request& request, const SnapshotCreateCommand& command)
 {
     const auto entry = allocated_namespace(request.entry.nsid);
     if (!entry) {
@@ -265,7 +279,8 @@ void Controller::run(Request& request, const SnapshotCreateCommand&)
         complete(request, StatusCode::invalid_field);
         return;
     }
-    if (!(*entry)->attached && !may_change(**entry)) {
+    const bool group = command.group && (*entry)->info.group != 0;
+    if (!may_snapshot(**entry, group)) {
         complete(request, StatusCode::operation_denied);
         return;
     }
@@ -274,8 +289,9 @@ void Controller::run(Request& request, const SnapshotCreateCommand&)
         complete(request, name ? StatusCode::namespace_identifier_unavailable : name.error());
         return;
     }
-    manage(request, [this, name = *name, nsid = request.entry.nsid.get()]() -> Managed {
-        const auto id = backend_->snapshot(VolumeId(nsid), name);
+    manage(request, [this, name = *name, nsid = request.entry.nsid.get(), group]() -> Managed {
+        const auto id = group ? backend_->snapshot_group(VolumeId(nsid), name)
+                              : backend_->snapshot(VolumeId(nsid), name);
         if (!id) {
             return {managed_status(id.error()), 0};
         }
@@ -415,24 +431,46 @@ void Controller::run(Request& request, const CheckpointCommand&)
     });
 }
 
-void Controller::run(Request& request, const SetFlushModeCommand& command)
+// A volume whose properties the guest may change: one that it can write, or a guest's.
+Checked<void> Controller::changeable_volume(std::uint32_t nsid)
 {
-    const auto entry = allocated_namespace(request.entry.nsid);
+    const auto entry = allocated_namespace(nsid);
     if (!entry) {
-        complete(request, entry.error());
-        return;
+        return refuse(entry.error());
     }
     if ((*entry)->info.write_protected) {
-        complete(request, StatusCode::namespace_write_protected);
-        return;
+        return refuse(StatusCode::namespace_write_protected);
     }
     if (!(*entry)->attached && !may_change(**entry)) {
-        complete(request, StatusCode::operation_denied);
+        return refuse(StatusCode::operation_denied);
+    }
+    return {};
+}
+
+void Controller::run(Request& request, const SetFlushModeCommand& command)
+{
+    if (const auto may = changeable_volume(request.entry.nsid); !may) {
+        complete(request, may.error());
         return;
     }
     const FlushMode mode = command.ordered ? FlushMode::ordered : FlushMode::durable;
     manage(request, [this, nsid = request.entry.nsid.get(), mode]() -> Managed {
         if (auto done = backend_->set_flush_mode(VolumeId(nsid), mode); !done) {
+            return {managed_status(done.error()), 0};
+        }
+        return {};
+    });
+}
+
+void Controller::run(Request& request, const SetGroupCommand& command)
+{
+    if (const auto may = changeable_volume(request.entry.nsid); !may) {
+        complete(request, may.error());
+        return;
+    }
+    const ConsistencyGroup group(command.group);
+    manage(request, [this, nsid = request.entry.nsid.get(), group]() -> Managed {
+        if (auto done = backend_->set_group(VolumeId(nsid), group); !done) {
             return {managed_status(done.error()), 0};
         }
         return {};

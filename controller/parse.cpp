@@ -2,6 +2,8 @@
 
 #include <optional>
 
+#include "format/volume/store.h"
+
 namespace coppice::nvme {
 
 namespace {
@@ -113,18 +115,27 @@ Checked<AdminCommand> parse_set_flush_mode(const SubmissionEntry& entry)
     return SetFlushModeCommand{entry.cdw10 == 1};
 }
 
+Checked<AdminCommand> parse_set_group(const SubmissionEntry& entry)
+{
+    if (entry.cdw10 > kMaxGroup) {
+        return refuse(StatusCode::invalid_field);
+    }
+    return SetGroupCommand{static_cast<std::uint8_t>(entry.cdw10)};
+}
+
 Checked<AdminCommand> parse_management(const SubmissionEntry& entry)
 {
     switch (static_cast<AdminOpcode>(entry.opcode)) {
     case AdminOpcode::namespace_management: return parse_namespace_management(entry);
     case AdminOpcode::namespace_attachment: return parse_namespace_attachment(entry);
-    case AdminOpcode::snapshot_create: return SnapshotCreateCommand{};
+    case AdminOpcode::snapshot_create: return SnapshotCreateCommand{snapshot_group(entry.cdw10)};
     case AdminOpcode::snapshot_list: return parse_snapshot_list(entry);
     case AdminOpcode::snapshot_delete: return SnapshotDeleteCommand{};
     case AdminOpcode::clone: return CloneCommand{};
     case AdminOpcode::rollback: return RollbackCommand{entry.cdw10, rollback_force(entry.cdw11)};
     case AdminOpcode::checkpoint: return parse_checkpoint(entry);
     case AdminOpcode::set_flush_mode: return parse_set_flush_mode(entry);
+    case AdminOpcode::set_group: return parse_set_group(entry);
     default:  // the opcode is a byte of the guest's, not a state of ours
         return refuse(StatusCode::invalid_opcode);
     }

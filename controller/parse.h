@@ -136,7 +136,9 @@ struct NamespaceDeleteCommand {};
 struct NamespaceAttachCommand {
     bool attach = false;
 };
-struct SnapshotCreateCommand {};
+struct SnapshotCreateCommand {
+    bool group = false;  // of all volumes of the namespace's group
+};
 struct SnapshotListCommand {
     std::uint64_t length_bytes = 0;
 };
@@ -150,11 +152,16 @@ struct CheckpointCommand {};
 struct SetFlushModeCommand {
     bool ordered = false;
 };
-using AdminCommand = std::variant<
-    DeleteSqCommand, DeleteCqCommand, CreateCqCommand, CreateSqCommand, LogCommand, IdentifyCommand,
-    AbortCommand, SetFeatureCommand, GetFeatureCommand, AsyncEventCommand, NamespaceCreateCommand,
-    NamespaceDeleteCommand, NamespaceAttachCommand, SnapshotCreateCommand, SnapshotListCommand,
-    SnapshotDeleteCommand, CloneCommand, RollbackCommand, CheckpointCommand, SetFlushModeCommand>;
+struct SetGroupCommand {
+    std::uint8_t group = 0;
+};
+using AdminCommand =
+    std::variant<DeleteSqCommand, DeleteCqCommand, CreateCqCommand, CreateSqCommand, LogCommand,
+                 IdentifyCommand, AbortCommand, SetFeatureCommand, GetFeatureCommand,
+                 AsyncEventCommand, NamespaceCreateCommand, NamespaceDeleteCommand,
+                 NamespaceAttachCommand, SnapshotCreateCommand, SnapshotListCommand,
+                 SnapshotDeleteCommand, CloneCommand, RollbackCommand, CheckpointCommand,
+                 SetFlushModeCommand, SetGroupCommand>;
 
 // `management`: the guest may manage namespaces at all; else those opcodes do not exist.
 Checked<AdminCommand> parse_admin(const SubmissionEntry& entry, bool management);

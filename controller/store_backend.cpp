@@ -21,6 +21,8 @@ std::vector<NamespaceInfo> StoreBackend::namespaces()
         info.write_protected = volume.snapshot || volume.read_only || image_read_only;
         info.snapshot = volume.snapshot;
         info.guest_made = volume.guest_made;
+        info.ordered_flush = volume.flush == FlushMode::ordered;
+        info.group = static_cast<std::uint8_t>(volume.group.value);
         info.parent = static_cast<std::uint32_t>(volume.parent.value);
         info.created_unix_ns = volume.created_unix_ns;
         info.created_sequence = volume.created.value;
@@ -60,6 +62,19 @@ Result<VolumeId> StoreBackend::snapshot(VolumeId volume, const std::string& name
     return store_.snapshot(volume, snapshot);
 }
 
+Result<VolumeId> StoreBackend::snapshot_group(VolumeId volume, const std::string& name)
+{
+    COPPICE_ASSIGN(own, store_.volume(volume));
+    COPPICE_ASSIGN(made, store_.snapshot_group(own.group, name, true));
+    for (const VolumeId id : made) {
+        COPPICE_ASSIGN(info, store_.volume(id));
+        if (info.parent == volume) {
+            return id;
+        }
+    }
+    return fail(ErrorCode::not_found, "the volume has left its group");
+}
+
 Result<VolumeId> StoreBackend::clone(VolumeId snapshot, const std::string& name)
 {
     return store_.clone_volume(snapshot, name, true);
@@ -79,6 +94,11 @@ Status StoreBackend::checkpoint()
 Status StoreBackend::set_flush_mode(VolumeId volume, FlushMode mode)
 {
     return store_.set_flush_mode(volume, mode);
+}
+
+Status StoreBackend::set_group(VolumeId volume, ConsistencyGroup group)
+{
+    return store_.set_group(volume, group);
 }
 
 Result<StreamId> StoreBackend::open_stream(VolumeId volume) { return store_.open_stream(volume); }

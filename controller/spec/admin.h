@@ -239,5 +239,6 @@ inline constexpr std::uint64_t kSnapshotAttached = 1;   // flags bit 0
 inline constexpr std::uint64_t kSnapshotGuestMade = 2;  // flags bit 1
 
 constexpr bool rollback_force(std::uint32_t cdw11) { return bit<0>(cdw11); }
+constexpr bool snapshot_group(std::uint32_t cdw10) { return bit<0>(cdw10); }
 
 }  // namespace coppice::nvme

@@ -81,6 +81,7 @@ enum class AdminOpcode : std::uint8_t {
     rollback = 0xc8,
     checkpoint = 0xcc,
     set_flush_mode = 0xd0,
+    set_group = 0xd4,
 };
 
 // I/O opcodes (7, and NVM Command Set 3.2).

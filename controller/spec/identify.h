@@ -207,7 +207,9 @@ struct IdentifyNamespace {
     std::array<std::uint8_t, 16> nguid{};
     std::array<std::uint8_t, 8> eui64{};
     std::array<LbaFormat, 64> formats{};
-    std::array<std::uint8_t, 3712> vendor{};
+    std::uint8_t group = 0;       // vendor: consistency group, 0: none
+    std::uint8_t flush_mode = 0;  // vendor: 0 durable, 1 ordered
+    std::array<std::uint8_t, 3710> vendor386{};
 };
 static_assert(sizeof(IdentifyNamespace) == kIdentifyBytes);
 static_assert(offsetof(IdentifyNamespace, nsfeat) == 24);

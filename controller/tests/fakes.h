@@ -253,10 +253,19 @@ public:
         at(volume).info.group = group;
         return {};
     }
-    Result<std::vector<VolumeId>> snapshot_group(ConsistencyGroup, const std::string&,
-                                                 bool) override
+    Result<std::vector<VolumeId>> snapshot_group(ConsistencyGroup group, const std::string& name,
+                                                 bool guest_made) override
     {
-        return fail(ErrorCode::not_supported, "not asked for by the controller");
+        std::vector<VolumeId> made;
+        const std::map<std::uint64_t, Volume> before = all;
+        for (const auto& [id, volume] : before) {
+            if (volume.info.group == group && !volume.info.snapshot) {
+                COPPICE_ASSIGN(one,
+                               snapshot(VolumeId(id), {.name = name, .guest_made = guest_made}));
+                made.push_back(one);
+            }
+        }
+        return made;
     }
     Status read(VolumeId, std::uint64_t, std::span<const iovec>) override { return {}; }
     Status write(VolumeId, std::uint64_t, std::span<const iovec>, bool) override { return {}; }

@@ -166,7 +166,8 @@ private:
             entry.cdw10 = below(12);
             entry.cdw11 = below(2);
             break;
-        case AdminOpcode::set_flush_mode: entry.cdw10 = below(3); break;
+        case AdminOpcode::set_flush_mode:
+        case AdminOpcode::set_group: entry.cdw10 = below(3); break;
         case AdminOpcode::checkpoint: entry.nsid = chance(80) ? 0 : entry.nsid.get(); break;
         default: break;  // no arguments
         }
@@ -195,8 +196,9 @@ private:
 
     SubmissionEntry entry(bool admin)
     {
-        static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x0d,
-                                                  0x15, 0xc1, 0xc2, 0xc4, 0xc5, 0xc8, 0xcc, 0xd0};
+        static constexpr std::uint8_t kAdmin[] = {0x02, 0x06, 0x06, 0x08, 0x09, 0x0a,
+                                                  0x0c, 0x0d, 0x15, 0xc1, 0xc2, 0xc4,
+                                                  0xc5, 0xc8, 0xcc, 0xd0, 0xd4};
         static constexpr std::uint8_t kIo[] = {0x00, 0x01, 0x01, 0x02, 0x02, 0x05, 0x08, 0x09,
                                                0x0c, 0x19, 0x80, 0x81, 0x82, 0x88, 0x89, 0x90,
                                                0x91, 0x94, 0x99, 0xa0, 0xa4, 0xa8};

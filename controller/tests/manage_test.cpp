@@ -260,6 +260,48 @@ TEST_CASE("set flush mode")
     CHECK(set(1, 1) == StatusCode::internal_error);
 }
 
+TEST_CASE("set consistency group, and snapshots of all of one at one moment")
+{
+    ManageMachine machine;
+    const auto set = [&](std::uint32_t nsid, std::uint32_t group) {
+        auto entry = admin_entry(AdminOpcode::set_group, nsid);
+        entry.cdw10 = group;
+        return machine.status(machine.admin, entry);
+    };
+    CHECK(set(1, 256) == StatusCode::invalid_field);
+    CHECK(set(0, 1) == StatusCode::invalid_namespace_or_format);
+    CHECK(set(1, 255) == StatusCode::success);
+    CHECK(set(2, 255) == StatusCode::success);
+    SubmissionEntry identify = admin_entry(AdminOpcode::identify, 2, machine.page);
+    REQUIRE(machine.status(machine.admin, identify) == StatusCode::success);
+    CHECK(machine.get<IdentifyNamespace>(machine.page).group == 255);
+
+    NameData name;
+    name.name[0] = 'g';
+    machine.put(machine.page, name);
+    SubmissionEntry create = admin_entry(AdminOpcode::snapshot_create, 2, machine.page);
+    create.cdw10 = 1;
+    const CompletionEntry done = machine.admin_call(create);
+    REQUIRE(code(done) == StatusCode::success);
+    CHECK(machine.store.all.at(done.dw0).info.parent == VolumeId(2));
+    std::size_t snapshots = 0;
+    for (const auto& [id, volume] : machine.store.all) {
+        snapshots += volume.info.snapshot ? 1 : 0;
+    }
+    CHECK(snapshots == 2);
+    // One that the guest may not touch is no reason to make a part of them.
+    const VolumeId foreign = machine.store.add(1 << 20, 12, "foreign");
+    machine.store.at(foreign).info.group = ConsistencyGroup(255);
+    name.name[0] = 'h';
+    machine.put(machine.page, name);
+    CHECK(machine.status(machine.admin, create) == StatusCode::operation_denied);
+    CHECK(set(2, 0) == StatusCode::success);
+    CHECK(machine.status(machine.admin, create) == StatusCode::success);  // of itself alone
+    CHECK(machine.store.all.size() == 3 + 2 + 1);
+    machine.store.fail_manage = ErrorCode::io;
+    CHECK(set(1, 0) == StatusCode::internal_error);
+}
+
 TEST_CASE("guest-manage=off: no checkpoint either")
 {
     ManageMachine machine(GuestManage::off);
