@@ -86,7 +86,8 @@ public:
 
 protected:
     // The port begins these; for each it calls `complete` once, at once or later, on the store's
-    // thread. Requests are aligned to 4096 bytes in offset, length and memory.
+    // thread. Requests are aligned to 4096 bytes in offset and
+    // length, to 512 in memory.
     virtual void start(std::span<IoRequest> requests) = 0;
 
     void complete(IoRequest& request, int result)

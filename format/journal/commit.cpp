@@ -84,8 +84,8 @@ std::uint64_t commit_blocks(std::uint64_t operations, std::uint64_t payload_byte
     return divide_up(bytes, kJournalBodyBytes);
 }
 
-std::vector<std::byte> encode_commit(std::span<const JournalOperation> operations,
-                                     const CommitPlace& place, std::uint64_t& last_checksum)
+BlockBytes encode_commit(std::span<const JournalOperation> operations, const CommitPlace& place,
+                         std::uint64_t& last_checksum)
 {
     std::uint64_t payload_bytes = 0;
     for (const JournalOperation& operation : operations) {
@@ -116,7 +116,7 @@ std::vector<std::byte> encode_commit(std::span<const JournalOperation> operation
     }
 
     const std::uint64_t count = divide_up(stream.size(), kJournalBodyBytes);
-    std::vector<std::byte> blocks(count * kBlockBytes);
+    BlockBytes blocks(count * kBlockBytes);
     std::uint64_t previous = place.previous;
     for (std::uint64_t index = 0; index < count; ++index) {
         std::byte* block = blocks.data() + index * kBlockBytes;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "format/base/block_bytes.h"
 #include "format/base/result.h"
 #include "format/base/units.h"
 #include "format/layout/layout.h"
@@ -43,8 +44,8 @@ struct CommitPlace {
 };
 
 // Formats a commit; `last_checksum` becomes that of its last block.
-std::vector<std::byte> encode_commit(std::span<const JournalOperation> operations,
-                                     const CommitPlace& place, std::uint64_t& last_checksum);
+BlockBytes encode_commit(std::span<const JournalOperation> operations, const CommitPlace& place,
+                         std::uint64_t& last_checksum);
 
 struct DecodedCommit {
     CommitNo commit;

@@ -16,7 +16,7 @@ constexpr std::size_t kReadBytes = 4 << 20;
 
 class Scanner {
 public:
-    Scanner(const ScanStart& start, std::vector<std::byte> ring)
+    Scanner(const ScanStart& start, BlockBytes ring)
         : start_(start), ring_(std::move(ring)), position_(start.position)
     {
         result_.synced = start.synced;
@@ -121,7 +121,7 @@ private:
     }
 
     const ScanStart& start_;
-    std::vector<std::byte> ring_;
+    BlockBytes ring_;
     JournalPosition position_;
     Scan result_;
 };
@@ -130,7 +130,7 @@ private:
 
 Result<Scan> scan_journal(Disk& disk, const ScanStart& start)
 {
-    std::vector<std::byte> ring(start.blocks * kBlockBytes);
+    BlockBytes ring(start.blocks * kBlockBytes);
     for (std::size_t done = 0; done < ring.size();) {
         const std::size_t bytes = std::min(kReadBytes, ring.size() - done);
         COPPICE_TRY(disk.read(start.start_block * kBlockBytes + done, {ring.data() + done, bytes}));

@@ -138,9 +138,10 @@ public:
     std::size_t cache_slot = 0;
 
 private:
-    alignas(64) std::array<std::byte, kBlockBytes> bytes_{};
     const TreeShape* shape_;
     BlockNo block_;
+    // Read and written as it lies here; at the next block's start it would cost a block.
+    alignas(512) std::array<std::byte, kBlockBytes> bytes_{};
 };
 
 // Reads a key from the start of an item.

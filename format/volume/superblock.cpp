@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "format/base/block_bytes.h"
 #include "format/base/checksum.h"
 #include "format/base/rules.h"
 
@@ -80,8 +81,11 @@ bool geometry_possible(const layout::ImageHeader& header)
 template <typename Record>
 Result<std::unique_ptr<Record>> read_record(Disk& disk, std::uint64_t block)
 {
+    static_assert(sizeof(Record) == kBlockBytes);
+    BlockBytes bytes(kBlockBytes);
+    COPPICE_TRY(disk.read(block * kBlockBytes, bytes));
     auto record = std::make_unique<Record>();
-    COPPICE_TRY(disk.read(block * kBlockBytes, std::as_writable_bytes(std::span(record.get(), 1))));
+    std::memcpy(static_cast<void*>(record.get()), bytes.data(), bytes.size());
     return record;
 }
 
@@ -220,7 +224,9 @@ Status write_superblock(Disk& disk, layout::Superblock& superblock)
     superblock.checksum = metadata_checksum(bytes_of(superblock), seed_of(superblock.uuid));
     const std::uint64_t slot =
         obeys(Rule::alternate_slots) ? superblock.generation % layout::kSuperblockSlots : 0;
-    iovec buffer{&superblock, sizeof(superblock)};
+    BlockBytes bytes(kBlockBytes);
+    std::memcpy(bytes.data(), static_cast<const void*>(&superblock), sizeof(superblock));
+    iovec buffer{bytes.data(), bytes.size()};
     std::array<IoRequest, 2> requests{};
     const std::array<std::uint64_t, 2> places{superblock.superblock_near,
                                               superblock.superblock_far};

@@ -227,7 +227,7 @@ void append_unwritable(const Folder& folder, const json& end)
     place.previous = read((block - 1) * kBlockBytes);
     place.image_seed = read(offsetof(layout::ImageHeader, uuid));
     std::uint64_t last = 0;
-    const std::vector<std::byte> bytes = encode_commit({&operation, 1}, place, last);
+    const BlockBytes bytes = encode_commit({&operation, 1}, place, last);
     file.seekp(static_cast<std::streamoff>(block * kBlockBytes));
     file.write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
