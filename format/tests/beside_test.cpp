@@ -278,6 +278,103 @@ TEST_CASE("after a failed sync no flush succeeds, in neither mode, and reads go 
     });
 }
 
+// ---- Copies beside changes ------------------------------------------------------------------
+
+TEST_CASE("a copy of several sources has them as of one moment")
+{
+    const bool staged = GENERATE(false, true);
+    const unsigned moment = GENERATE(range(0U, 12U));  // half seconds
+    SlowDiskStore bench;
+    bench.run([&] {
+        constexpr std::uint64_t kFar = kMiB;
+        bench.create(4 * kMiB);
+        bench.write(kVolume, 0, kSector, 1);
+        bench.write(kVolume, kFar, kSector, 1);
+        REQUIRE(bench.store->close());
+        bench.open();  // nothing is in memory
+        bench.delay = [](const IoRequest& request) {
+            return request.kind == IoRequest::Kind::read ? kSecond : 0;
+        };
+        bool done = false;
+        bench.tasks.spawn([&] {
+            // On no boundary of a block, so bytes are copied.
+            const std::vector<CloneSource> sources = {{kVolume, {0, kSector}},
+                                                      {kVolume, {kFar, kSector}}};
+            Operation copy{.kind = Operation::Kind::clone,
+                           .volume = kVolume,
+                           .offset_bytes = 2 * kMiB + kSector,
+                           .length_bytes = 2 * kSector,
+                           .sources = sources};
+            if (staged) {
+                copy.transaction = *bench.store->begin(kVolume);
+            }
+            CHECK(bench.store->perform(copy));
+            CHECK((!staged || bench.store->commit(copy.transaction, false)));
+            done = true;
+        });
+        bench.tasks.sleep_until(bench.tasks.now_ns() + moment * kSecond / 2);
+        // Both sources at once.
+        Bytes bytes(2 * kBlockBytes, 2);
+        const iovec buffer{bytes.data(), bytes.size()};
+        const std::vector<Range> ranges = {{0, kBlockBytes}, {kFar, kBlockBytes}};
+        REQUIRE(bench.store->perform({.kind = Operation::Kind::write_ranges,
+                                      .volume = kVolume,
+                                      .buffers = {&buffer, 1},
+                                      .ranges = ranges}));
+        while (!done) {
+            bench.tasks.sleep_until(bench.tasks.now_ns() + kSecond);
+        }
+        bench.delay = nullptr;
+        const Bytes copied = bench.read(kVolume, 2 * kMiB + kSector, 2 * kSector);
+        CHECK(copied.front() == copied.back());
+        CHECK((copied.front() == 1 || copied.front() == 2));
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}
+
+// ---- Memory ---------------------------------------------------------------------------------
+
+TEST_CASE("every request to the host can go past its page cache")
+{
+    SlowDiskStore bench;
+    unsigned requests = 0;
+    unsigned crooked = 0;
+    bench.fault = [&](const IoRequest& request) {
+        for (const iovec& buffer : request.buffers) {
+            constexpr std::uintptr_t kLeast = 512;
+            crooked += reinterpret_cast<std::uintptr_t>(buffer.iov_base) % kLeast != 0 ? 1 : 0;
+        }
+        crooked += request.offset_bytes % kBlockBytes != 0 ? 1 : 0;
+        crooked += request.length_bytes % kBlockBytes != 0 ? 1 : 0;
+        requests += static_cast<unsigned>(request.buffers.size());
+        return 0;
+    };
+    bench.run([&] {
+        bench.create(4 * kMiB);
+        bench.write(kVolume, kSector, 3 * kSector, 1);
+        REQUIRE(bench.store->flush(kVolume));
+        bench.write(kVolume, kMiB + kSector, kMiB, 2);
+        REQUIRE(bench.store->flush(kVolume));
+        bench.store->abandon();
+        bench.open();  // with something to replay and to verify
+        CHECK(bench.holds(kVolume, kMiB + kSector, kMiB, 2));
+        NewSnapshot snapshot;
+        snapshot.name = "s";
+        REQUIRE(bench.store->snapshot(kVolume, snapshot));
+        bench.deallocate(kVolume, kMiB, kMiB);
+        REQUIRE(bench.store->checkpoint());
+        REQUIRE(bench.store->close());
+        bench.open();
+        CHECK(bench.holds(kVolume, kSector, 3 * kSector, 1));
+        REQUIRE(bench.store->close());
+    });
+    CHECK(requests > 30);
+    CHECK(crooked == 0);
+    bench.fault = nullptr;
+    bench.expect_clean();
+}
+
 // ---- What was there before ------------------------------------------------------------------
 
 TEST_CASE("what an open found is synced before anything says that it is durable")

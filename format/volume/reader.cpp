@@ -1,7 +1,9 @@
 #include "format/volume/reader.h"
 
 #include <algorithm>
+#include <cstring>
 #include <fmt/format.h>
+#include <memory>
 
 #include "format/base/checksum.h"
 #include "format/base/rules.h"
@@ -55,57 +57,70 @@ std::optional<Missing> Reader::resolve_version(VersionId version, Lba lba, std::
     return missing;
 }
 
-Result<Reader::Plan> Reader::resolve(VolumeId volume, Lba lba, std::uint64_t count)
+// Of one state, as long as nothing suspends: `gap` says what must be loaded for it first.
+Status Reader::look_up(const Wanted& wanted, Plan& plan, std::optional<Gap>& gap)
+{
+    Volume* found = state_.catalog.volume(wanted.volume);
+    if (found == nullptr) {
+        return fail(ErrorCode::not_found,
+                    fmt::format("there is no volume {}", wanted.volume.value));
+    }
+    Status failed;
+    if (auto missing =
+            resolve_version(found->version, wanted.lba, wanted.count, 0, 0, plan, failed)) {
+        gap = Gap{*missing, false};
+        return {};
+    }
+    COPPICE_TRY(std::move(failed));
+    for (const Piece& piece : plan.pieces) {
+        for (std::uint64_t i = 0; i < piece.length; ++i) {
+            const auto checksum = state_.checksums.get(state_.generation, piece.block + i);
+            if (checksum.missing) {
+                gap = Gap{*checksum.missing, true};
+                return {};
+            }
+            if (!checksum.present) {
+                return fail(ErrorCode::bad_data,
+                            fmt::format("volume {}, block {}: there is no checksum for block "
+                                        "{} of the image",
+                                        wanted.volume.value, wanted.lba.value + piece.offset + i,
+                                        piece.block.value + i));
+            }
+            plan.checksums.push_back(checksum.checksum);
+        }
+    }
+    return {};
+}
+
+Status Reader::resolve(std::span<const Wanted> wanted, std::vector<Plan>& plans)
 {
     for (;;) {
         // Nothing suspends in a round, so that it sees one state.
         CacheUse use(state_.cache);
-        Volume* found = state_.catalog.volume(volume);
-        if (found == nullptr) {
-            return fail(ErrorCode::not_found, fmt::format("there is no volume {}", volume.value));
+        std::optional<Gap> gap;
+        plans.clear();
+        for (std::size_t i = 0; i < wanted.size() && !gap; ++i) {
+            COPPICE_TRY(look_up(wanted[i], plans.emplace_back(), gap));
         }
-        Plan plan;
-        Status failed;
-        auto missing = resolve_version(found->version, lba, count, 0, 0, plan, failed);
-        if (!missing && !failed) {
-            return pass_on(failed);
+        if (!gap) {
+            return {};
         }
-        if (missing) {
-            COPPICE_TRY(state_.map.load(*missing));
-            continue;
-        }
-        for (const Piece& piece : plan.pieces) {
-            for (std::uint64_t i = 0; i < piece.length && !missing; ++i) {
-                auto checksum = state_.checksums.get(state_.generation, piece.block + i);
-                missing = checksum.missing;
-                if (!missing && !checksum.present) {
-                    return fail(ErrorCode::bad_data,
-                                fmt::format("volume {}, block {}: there is no checksum for block "
-                                            "{} of the image",
-                                            volume.value, lba.value + piece.offset + i,
-                                            piece.block.value + i));
-                }
-                plan.checksums.push_back(checksum.checksum);
-            }
-        }
-        if (!missing) {
-            return plan;
-        }
-        COPPICE_TRY(state_.checksums.load(*missing));
+        COPPICE_TRY(gap->of_checksums ? state_.checksums.load(gap->missing)
+                                      : state_.map.load(gap->missing));
     }
 }
 
-Status Reader::verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std::byte> bytes)
+Status Reader::verify(const Wanted& wanted, const Plan& plan)
 {
     std::size_t index = 0;
     for (const Piece& piece : plan.pieces) {
         for (std::uint64_t i = 0; i < piece.length; ++i, ++index) {
-            const auto block = bytes.subspan((piece.offset + i) * kBlockBytes, kBlockBytes);
+            const auto block = wanted.into.subspan((piece.offset + i) * kBlockBytes, kBlockBytes);
             if (data_checksum(block) != plan.checksums[index]) {
                 return fail(ErrorCode::bad_data,
                             fmt::format("volume {}, block {}: the data at block {} of the image do "
                                         "not have their checksum",
-                                        volume.value, lba.value + piece.offset + i,
+                                        wanted.volume.value, wanted.lba.value + piece.offset + i,
                                         piece.block.value + i));
             }
         }
@@ -113,29 +128,32 @@ Status Reader::verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std:
     return {};
 }
 
-// Reads what lies at its place and copies what is still in memory. (task)
-Status Reader::fetch(const Plan& plan, std::span<std::byte> into)
+// Copies what is still in memory, all of it before anything suspends, and reads what lies at its
+// place. (task)
+Status Reader::fetch(std::span<const Wanted> wanted, std::span<const Plan> plans)
 {
     std::vector<iovec> buffers;
     std::vector<IoRequest> requests;
-    for (const Piece& piece : plan.pieces) {
-        bool continues = false;
-        for (std::uint64_t i = 0; i < piece.length; ++i) {
-            std::byte* to = into.data() + (piece.offset + i) * kBlockBytes;
-            const std::byte* late =
-                obeys(Rule::late_data_read) ? state_.late.find(piece.block + i) : nullptr;
-            if (late != nullptr) {
-                std::memcpy(to, late, kBlockBytes);
-            } else if (continues) {
-                buffers.back().iov_len += kBlockBytes;
-                requests.back().length_bytes += kBlockBytes;
-            } else {
-                buffers.push_back({to, kBlockBytes});
-                requests.push_back({.kind = IoRequest::Kind::read,
-                                    .offset_bytes = byte_offset(piece.block + i),
-                                    .length_bytes = kBlockBytes});
+    for (std::size_t n = 0; n < wanted.size(); ++n) {
+        for (const Piece& piece : plans[n].pieces) {
+            bool continues = false;
+            for (std::uint64_t i = 0; i < piece.length; ++i) {
+                std::byte* to = wanted[n].into.data() + (piece.offset + i) * kBlockBytes;
+                const std::byte* late =
+                    obeys(Rule::late_data_read) ? state_.late.find(piece.block + i) : nullptr;
+                if (late != nullptr) {
+                    std::memcpy(to, late, kBlockBytes);
+                } else if (continues) {
+                    buffers.back().iov_len += kBlockBytes;
+                    requests.back().length_bytes += kBlockBytes;
+                } else {
+                    buffers.push_back({to, kBlockBytes});
+                    requests.push_back({.kind = IoRequest::Kind::read,
+                                        .offset_bytes = byte_offset(piece.block + i),
+                                        .length_bytes = kBlockBytes});
+                }
+                continues = late == nullptr;
             }
-            continues = late == nullptr;
         }
     }
     for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -146,18 +164,57 @@ Status Reader::fetch(const Plan& plan, std::span<std::byte> into)
 
 Status Reader::read_blocks(VolumeId volume, Lba lba, std::uint64_t count, std::span<std::byte> into)
 {
-    COPPICE_ASSIGN(plan, resolve(volume, lba, count));
+    const Wanted wanted{volume, lba, count, into};
+    return read_blocks({&wanted, 1});
+}
+
+Status Reader::read_blocks(std::span<const Wanted> wanted)
+{
+    std::vector<Plan> plans;
+    COPPICE_TRY(resolve(wanted, plans));
     // Nothing has suspended since: what is not in memory is at its place.
-    std::uint64_t end = 0;
-    for (const Piece& piece : plan.pieces) {
-        auto gap = into.subspan(end * kBlockBytes, (piece.offset - end) * kBlockBytes);
-        std::fill(gap.begin(), gap.end(), std::byte{0});
-        end = piece.offset + piece.length;
+    for (std::size_t n = 0; n < wanted.size(); ++n) {
+        const std::span<std::byte> into = wanted[n].into;
+        std::uint64_t end = 0;
+        for (const Piece& piece : plans[n].pieces) {
+            auto gap = into.subspan(end * kBlockBytes, (piece.offset - end) * kBlockBytes);
+            std::fill(gap.begin(), gap.end(), std::byte{0});
+            end = piece.offset + piece.length;
+        }
+        auto rest = into.subspan(end * kBlockBytes);
+        std::fill(rest.begin(), rest.end(), std::byte{0});
     }
-    auto rest = into.subspan(end * kBlockBytes);
-    std::fill(rest.begin(), rest.end(), std::byte{0});
-    COPPICE_TRY(fetch(plan, into));
-    return verify(volume, lba, plan, into);
+    COPPICE_TRY(fetch(wanted, plans));
+    for (std::size_t n = 0; n < wanted.size(); ++n) {
+        COPPICE_TRY(verify(wanted[n], plans[n]));
+    }
+    return {};
+}
+
+Status Reader::read_sources(std::span<const CloneSource> sources, std::span<std::byte> into,
+                            const Change& change)
+{
+    std::vector<std::unique_ptr<BlockBuffer>> buffers;
+    std::vector<Wanted> wanted;
+    for (const CloneSource& source : sources) {
+        const std::uint64_t begin = source.range.offset_bytes / kBlockBytes;
+        const std::uint64_t end =
+            divide_up(source.range.offset_bytes + source.range.length_bytes, kBlockBytes);
+        buffers.push_back(std::make_unique<BlockBuffer>(end - begin));
+        wanted.push_back({source.volume, Lba(begin), end - begin, buffers.back()->span()});
+    }
+    COPPICE_TRY(read_blocks(wanted));
+    std::uint64_t done = 0;
+    for (std::size_t n = 0; n < sources.size(); ++n) {
+        if (change) {
+            COPPICE_TRY(change(wanted[n]));
+        }
+        const Range& range = sources[n].range;
+        std::memcpy(into.data() + done, wanted[n].into.data() + range.offset_bytes % kBlockBytes,
+                    range.length_bytes);
+        done += range.length_bytes;
+    }
+    return {};
 }
 
 // The part of a piece that is at its place, or the part that is not.

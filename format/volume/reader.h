@@ -1,7 +1,13 @@
 // Reading blocks of a volume: the map, the checksums, the host's data, verified.
 #pragma once
 
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
 #include "format/volume/state.h"
+#include "format/volume/store.h"
 
 namespace coppice {
 
@@ -12,6 +18,19 @@ public:
     // Whole blocks [lba, lba + count) of the volume into `into` (count * 4096 bytes). What is not
     // mapped reads as zeroes. The caller holds a Pin. (task)
     Status read_blocks(VolumeId volume, Lba lba, std::uint64_t count, std::span<std::byte> into);
+    // The same of several, all of them as of one moment.
+    struct Wanted {
+        VolumeId volume;
+        Lba lba;
+        std::uint64_t count = 0;
+        std::span<std::byte> into;
+    };
+    Status read_blocks(std::span<const Wanted> wanted);
+    // The bytes of all sources, one behind the other, as of one moment. `change`, if there is one,
+    // gets the blocks of each as they were read, before anything is taken from them.
+    using Change = std::function<Status(const Wanted& read)>;
+    Status read_sources(std::span<const CloneSource> sources, std::span<std::byte> into,
+                        const Change& change = nullptr);
 
     // State of the blocks from `lba` on; `length` is at most `count`. (task)
     struct Run {
@@ -34,13 +53,19 @@ private:
         std::vector<std::uint32_t> checksums;  // of the pieces' blocks, in order
     };
 
-    Result<Plan> resolve(VolumeId volume, Lba lba, std::uint64_t count);
+    // A node that is not at hand.
+    struct Gap {
+        Missing missing;
+        bool of_checksums = false;
+    };
+    Status resolve(std::span<const Wanted> wanted, std::vector<Plan>& plans);
+    Status look_up(const Wanted& wanted, Plan& plan, std::optional<Gap>& gap);
     std::optional<Missing> resolve_version(VersionId version, Lba lba, std::uint64_t count,
                                            std::uint64_t offset, unsigned depth, Plan& plan,
                                            Status& failed) const;
     Run data_run(const Piece& piece) const;
-    Status fetch(const Plan& plan, std::span<std::byte> into);
-    Status verify(VolumeId volume, Lba lba, const Plan& plan, std::span<std::byte> bytes);
+    Status fetch(std::span<const Wanted> wanted, std::span<const Plan> plans);
+    static Status verify(const Wanted& wanted, const Plan& plan);
 
     State& state_;
 };

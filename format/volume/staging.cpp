@@ -261,21 +261,15 @@ Status Staging::clone(std::uint64_t offset_bytes, std::span<const CloneSource> s
     }
     COPPICE_TRY(writer_.check_range(domain_.volume, offset_bytes, total, true));
     BlockBuffer bytes(divide_up(total, kBlockBytes));
-    std::uint64_t done = 0;
-    for (const CloneSource& source : sources) {
-        const std::uint64_t begin = round_down(source.range.offset_bytes);
-        const std::uint64_t end = round_up(source.range.offset_bytes + source.range.length_bytes);
-        const std::uint64_t count = (end - begin) / kBlockBytes;
-        BlockBuffer part(count);
+    {
         Pin pin(state_);
-        COPPICE_TRY(source.volume == domain_.volume
-                        ? read_blocks(nullptr, lba_of(begin), count, part.span())
-                        : reader_.read_blocks(source.volume, lba_of(begin), count, part.span()));
-        note_read(source.volume, lba_of(begin), count);
-        std::memcpy(bytes.span().data() + done,
-                    part.span().data() + (source.range.offset_bytes - begin),
-                    source.range.length_bytes);
-        done += source.range.length_bytes;
+        COPPICE_TRY(reader_.read_sources(
+            sources, bytes.span().first(total), [&](const Reader::Wanted& read) -> Status {
+                note_read(read.volume, read.lba, read.count);
+                return read.volume == domain_.volume
+                           ? read_overlay(overlay_, read.lba, read.count, read.into)
+                           : Status();
+            }));
     }
     const iovec buffer{bytes.span().data(), total};
     const Range range{offset_bytes, total};

@@ -4,9 +4,11 @@
 #include "format/volume/store.h"
 
 #include <algorithm>
+#include <cstring>
 #include <fmt/format.h>
 #include <sys/random.h>
 
+#include "format/base/block_bytes.h"
 #include "format/base/check.h"
 #include "format/base/rules.h"
 #include "format/volume/background.h"
@@ -557,7 +559,9 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     volume.flush = options.flush;
     COPPICE_TRY(store.create_volume(volume));
     COPPICE_TRY(store.close());
-    COPPICE_TRY(disk.write(0, std::as_bytes(std::span(&header, 1))));
+    BlockBytes header_block(kBlockBytes);
+    std::memcpy(header_block.data(), static_cast<const void*>(&header), sizeof(header));
+    COPPICE_TRY(disk.write(0, header_block));
     return disk.sync();
 }
 

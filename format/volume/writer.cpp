@@ -636,21 +636,9 @@ Status Writer::copy_bytes(DomainId destination, std::uint64_t offset_bytes,
         total += source.range.length_bytes;
     }
     BlockBuffer bytes(divide_up(total, kBlockBytes));
-    std::uint64_t done = 0;
     {
         Pin pin(state_);
-        for (const CloneSource& source : sources) {
-            const std::uint64_t begin = round_down(source.range.offset_bytes);
-            const std::uint64_t end =
-                round_up(source.range.offset_bytes + source.range.length_bytes);
-            BlockBuffer part((end - begin) / kBlockBytes);
-            COPPICE_TRY(reader_.read_blocks(source.volume, lba_of(begin),
-                                            (end - begin) / kBlockBytes, part.span()));
-            std::memcpy(bytes.span().data() + done,
-                        part.span().data() + (source.range.offset_bytes - begin),
-                        source.range.length_bytes);
-            done += source.range.length_bytes;
-        }
+        COPPICE_TRY(reader_.read_sources(sources, bytes.span().first(total)));
     }
     const iovec buffer{bytes.span().data(), total};
     COPPICE_TRY(write_once(destination, offset_bytes, {&buffer, 1}));
