@@ -53,7 +53,7 @@ Status Ring::write(std::span<const JournalOperation> operations, Generation gene
 {
     const CommitPlace place{head_.commit, generation, synced_, head_.chain, image_seed_, flags};
     std::uint64_t last_checksum = 0;
-    const BlockBytes blocks = encode_commit(operations, place, last_checksum);
+    BlockBytes blocks = encode_commit(operations, place, last_checksum);
     const std::uint64_t count = blocks.size() / kBlockBytes;
     // One block always stays free, so that a full ring is not taken for an empty one.
     CHECK(count < free_blocks() || !obeys(Rule::ring_tail_kept));
