@@ -1,5 +1,6 @@
 // Bytes that a host reads or writes past its page cache (O_DIRECT): in memory they begin where a
-// block may begin. Others QEMU would copy first, and hand to a thread instead of the kernel's queue.
+// block may begin. Others QEMU would copy first, and hand to a thread instead of the kernel's
+// queue.
 #pragma once
 
 #include <cstddef>

@@ -13,7 +13,8 @@ namespace {
 // Operations of one commit at most, but for what one command has: with them superseding and
 // formatting take less than a millisecond. All that is pending when nobody flushes may be a hundred
 // times as many.
-constexpr std::size_t kOperationsAtOnce = before_others(512, 12);
+// So many fill whole journal blocks: a million of them fit the largest ring.
+constexpr std::size_t kOperationsAtOnce = before_others(503, 12);
 
 // Blocks of data that an operation wrote, which recovery has to read when no sync covers it.
 std::uint64_t data_blocks(const JournalOperation& operation)
