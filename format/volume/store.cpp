@@ -131,7 +131,6 @@ public:
         return transactions_.volume_of(transaction);
     }
     Status abort(TransactionId transaction) override { return transactions_.abort(transaction); }
-    void abort_all() override { transactions_.abort_all("all were aborted"); }
     Status checkpoint() override;
     Status settle() override;
     Status trim() override;

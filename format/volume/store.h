@@ -269,8 +269,9 @@ public:
 
     virtual ~Store() = default;
 
-    // Makes everything durable, writes a checkpoint so that the next open has nothing to replay,
-    // stops the background work. Nothing else may be under way. The store is then only destroyed.
+    // Ends the transactions that are open, makes everything durable, writes a checkpoint so that
+    // the next open has nothing to replay, stops the background work. Nothing else may be under
+    // way. The store is then only destroyed.
     virtual Status close() = 0;
 
     // Ends without writing anything more: what a crash would leave. For tests and failed opens.
@@ -351,9 +352,6 @@ public:
     virtual Status abort(TransactionId transaction) = 0;
     // Whose it is; not_found when it has ended.
     virtual Result<VolumeId> volume_of(TransactionId transaction) = 0;
-    // All transactions; those that are being committed come to their end. `close` and `abandon` do
-    // this too. Never waits.
-    virtual void abort_all() = 0;
 
     // Makes one state of all trees durable; recovery then has nothing to replay.
     virtual Status checkpoint() = 0;

@@ -134,9 +134,7 @@ void Transactions::abort_all(const std::string& why)
 {
     const auto all = open_;
     for (const auto& [id, open] : all) {
-        if (open->committing) {
-            open->unwanted = why;  // unless it takes effect
-        } else {
+        if (!open->committing) {
             end(*open, why);
         }
     }
@@ -294,9 +292,6 @@ Result<VolumeId> Transactions::commit(TransactionId id)
         end(*open, "it met a conflict");
     }
     open->committing = false;
-    if (!open->ended && !open->unwanted.empty()) {
-        end(*open, open->unwanted);
-    }
     return tl::unexpected<Error>(done.error());
 }
 

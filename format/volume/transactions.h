@@ -29,7 +29,7 @@ public:
     Result<VolumeId> commit(TransactionId id);
     Status abort(TransactionId id);
     Result<VolumeId> volume_of(TransactionId id);
-    // Ends all but those that are being committed.
+    // Ends all but those that are being committed, which come to their end.
     void abort_all(const std::string& why);
     // Ends those that nobody used for too long.
     void tick();
@@ -54,7 +54,6 @@ private:
         std::uint64_t last_use_ns = 0;
         std::uint64_t claimed_bytes = 0;  // of the call under way
         bool committing = false;
-        std::string unwanted;  // why it ends, unless the commit under way takes effect
         bool ended = false;
     };
     class Use;
