@@ -149,6 +149,9 @@ TEST_CASE("what cannot be part of a transaction is refused")
             ErrorCode::invalid_argument);
         bench.expect_error(bench.try_stage(id, 0, kSector, 1, snapshot), ErrorCode::not_found,
                            "is one of volume 1");
+        bench.expect_error(
+            bench.store->perform({.kind = Kind::commit, .volume = snapshot, .transaction = id}),
+            ErrorCode::not_found, "is one of volume 1");
         bench.expect_error(bench.try_stage(id, 100, kSector, 1), ErrorCode::invalid_argument);
         bench.expect_error(bench.try_stage(id, kMiB, kSector, 1), ErrorCode::out_of_range);
         bench.expect_error(

@@ -446,6 +446,8 @@ TEST_CASE("a change that takes effect while one is staged, or while it is commit
             REQUIRE_FALSE(ended);
             bench.expect_error(bench.store->abort(id), ErrorCode::busy, "is being committed");
             bench.expect_error(bench.try_stage(id, 0, kSector, 4), ErrorCode::busy);
+            bench.expect_error(bench.store->commit(id, false), ErrorCode::busy);
+            CHECK(bench.store->volume_of(id).value() == kVolume);
             while (!ended) {
                 bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
             }

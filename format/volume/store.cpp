@@ -447,11 +447,7 @@ Status StoreImpl::perform(const Operation& operation)
     }
     if (operation.kind == Kind::commit) {
         COPPICE_TRY(state_->check_writable());
-        COPPICE_ASSIGN(own, transactions_.volume_of(operation.transaction));
-        if (own != operation.volume) {
-            return fail(ErrorCode::not_found, fmt::format("transaction {} is one of volume {}",
-                                                          operation.transaction.value, own.value));
-        }
+        COPPICE_TRY(transactions_.check_volume(operation.transaction, operation.volume));
         return commit(operation.transaction, operation.fua);
     }
     if (in_transaction) {

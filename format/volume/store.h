@@ -350,7 +350,7 @@ public:
     virtual Status commit(TransactionId transaction, bool durable) = 0;
     // Discards all that is staged; `busy` while it is being committed. Never waits.
     virtual Status abort(TransactionId transaction) = 0;
-    // Whose it is; not_found when it has ended.
+    // Whose it is, also while it is being committed; not_found when it has ended.
     virtual Result<VolumeId> volume_of(TransactionId transaction) = 0;
 
     // Makes one state of all trees durable; recovery then has nothing to replay.

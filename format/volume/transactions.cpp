@@ -126,8 +126,21 @@ Status Transactions::abort(TransactionId id)
 
 Result<VolumeId> Transactions::volume_of(TransactionId id)
 {
-    COPPICE_ASSIGN(open, find(id));
-    return open->staging.volume();
+    const auto found = open_.find(id);
+    if (found == open_.end()) {
+        return gone(id);
+    }
+    return found->second->staging.volume();
+}
+
+Status Transactions::check_volume(TransactionId id, VolumeId volume)
+{
+    COPPICE_ASSIGN(own, volume_of(id));
+    if (own != volume) {
+        return fail(ErrorCode::not_found,
+                    fmt::format("transaction {} is one of volume {}", id.value, own.value));
+    }
+    return {};
 }
 
 void Transactions::abort_all(const std::string& why)
@@ -156,13 +169,9 @@ void Transactions::tick()
 
 Status Transactions::perform(const Operation& operation)
 {
+    COPPICE_TRY(check_volume(operation.transaction, operation.volume));
     COPPICE_ASSIGN(open, find(operation.transaction));
     const Use in_use(state_.tasks, *open);
-    if (open->staging.volume() != operation.volume) {
-        return fail(ErrorCode::not_found,
-                    fmt::format("transaction {} is one of volume {}", open->id.value,
-                                open->staging.volume().value));
-    }
     LockGuard turn(open->turn);
     if (open->ended) {
         return gone(open->id);

@@ -28,7 +28,10 @@ public:
     // Returns the volume that changed. (task)
     Result<VolumeId> commit(TransactionId id);
     Status abort(TransactionId id);
+    // Also while it is being committed.
     Result<VolumeId> volume_of(TransactionId id);
+    // Error unless it is one of this volume.
+    Status check_volume(TransactionId id, VolumeId volume);
     // Ends all but those that are being committed, which come to their end.
     void abort_all(const std::string& why);
     // Ends those that nobody used for too long.
