@@ -26,20 +26,6 @@ namespace {
 // Longest piece of a map that one question for its status looks at: 256 MiB.
 constexpr std::uint64_t kStatusBlocks = 65536;
 
-// Writes zeroes, really, over a run of blocks.
-Status write_zeroes_at(Disk& disk, BlockNo first, std::uint64_t blocks)
-{
-    constexpr std::uint64_t kAtOnce = 256;
-    BlockBuffer zeroes(std::min(kAtOnce, blocks));
-    std::fill(zeroes.span().begin(), zeroes.span().end(), std::byte{0});
-    for (std::uint64_t done = 0; done < blocks; done += kAtOnce) {
-        const std::uint64_t count = std::min(kAtOnce, blocks - done);
-        COPPICE_TRY(
-            disk.write(byte_offset(first + done), zeroes.span().first(count * kBlockBytes)));
-    }
-    return {};
-}
-
 class StoreImpl : public Store {
 public:
     explicit StoreImpl(std::unique_ptr<State> state)
@@ -541,7 +527,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     for (IoRequest& request : requests) {
         COPPICE_TRY(disk.run({&request, 1}));
     }
-    COPPICE_TRY(write_zeroes_at(disk, BlockNo(0), geometry.fixed_blocks));
+    COPPICE_TRY(disk.write_zeroes(0, geometry.fixed_blocks * kBlockBytes));
 
     // The first checkpoint makes the trees; the header comes last and makes it an image.
     OpenOptions open;
