@@ -18,11 +18,11 @@ constexpr std::size_t kDeadBatch = before_others(64, 2);
 constexpr std::uint64_t kDropNs = 150;
 constexpr std::uint64_t kDeadNs = 2'500;
 constexpr std::uint64_t kLookNs = 50;
-// Operations forgotten between two chances for others to run.
 // Dirty nodes, and what was dropped, at which a checkpoint begins by itself: 64 MiB of nodes, 256
 // MiB of space where each is a block.
 constexpr std::uint64_t kDirtyNodes = 16384;
 constexpr std::uint64_t kPendingDrops = 65536;
+// Operations forgotten between two chances for others to run.
 constexpr std::size_t kContainedAtOnce = before_others(1024, 3);
 
 bool unneeded(const Version& version)
