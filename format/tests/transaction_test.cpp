@@ -461,27 +461,37 @@ TEST_CASE("a change that takes effect while one is staged, or while it is commit
 
 TEST_CASE("a write of part of a block that waits has what a commit put there")
 {
+    constexpr std::uint64_t kStaged = 160 * kBlockBytes;  // more than is ready for small writes
     Bench bench;
     bench.run_and_close([&] {
         bench.write(kVolume, 0, kBlockBytes, 1);
         const TransactionId id = bench.begin();
-        bench.stage(id, 0, kBlockBytes, 2);
-        bench.stage(id, kLarge, kLarge, 2);
-        unsigned running = 2;
+        for (std::uint64_t at = 0; at < kStaged; at += kBlockBytes) {
+            bench.stage(id, at, kBlockBytes, 2);
+        }
+        // The commit waits for room on the host, and holds the blocks meanwhile.
+        bench.delay = [](const IoRequest& request) {
+            return request.kind == IoRequest::Kind::allocate ? 10 * kMillisecond : 0;
+        };
+        bool committed = false;
+        bool written = false;
         bench.tasks.spawn([&] {
             Bench::expect(bench.store->commit(id, false));
-            --running;
+            committed = true;
         });
+        bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        REQUIRE_FALSE(committed);
         bench.tasks.spawn([&] {
             bench.write(kVolume, kSector, kSector, 3);
-            --running;
+            CHECK(committed);
+            written = true;
         });
-        while (running != 0) {
+        while (!written) {
             bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
         }
         CHECK(bench.holds(kVolume, 0, kSector, 2));
         CHECK(bench.holds(kVolume, kSector, kSector, 3));
-        CHECK(bench.holds(kVolume, 2 * kSector, kBlockBytes - 2 * kSector, 2));
+        CHECK(bench.holds(kVolume, 2 * kSector, kStaged - 2 * kSector, 2));
     });
 }
 
