@@ -601,8 +601,7 @@ void Space::make_free(const Extent& extent, bool stale)
         CHECK(group.free.set(bit, count));
         group.free_count += count;
         if (group.metadata) {
-            CHECK(bit + count <= group.allocated_blocks);
-            nodes_free_ += count;
+            nodes_free_ += std::min(bit + count, std::max(bit, group.allocated_blocks)) - bit;
         } else {
             data_free_ += count;
             if (stale) {

@@ -478,7 +478,7 @@ TEST_CASE("a clone by reference is replayed with the versions that it was made w
     bench.expect_clean();
 }
 
-TEST_CASE("a command that cannot be is an error, whatever it would do to the maps")
+TEST_CASE("a command that cannot be is an error")
 {
     using layout::OperationType;
     using Record = layout::OperationRecord;
@@ -492,6 +492,12 @@ TEST_CASE("a command that cannot be is an error, whatever it would do to the map
         record.block = type == OperationType::snapshot ? 10 : 0;
         return record;
     };
+    const auto clone = [&](std::uint32_t source) {
+        Record record = of(OperationType::clone);
+        record.length = 1;
+        record.source_volume = source;
+        return record;
+    };
     const auto write = [](std::uint32_t volume, std::uint16_t stream = 0) {
         Record record = coppice::test::write_operation(volume, 0, 200, 9000);
         record.stream = stream;
@@ -501,6 +507,7 @@ TEST_CASE("a command that cannot be is an error, whatever it would do to the map
         std::string what;
         std::vector<Record> command;
         bool possible = false;
+        bool other_kind = false;  // a volume's record for a snapshot, or the other way round
     };
     const std::vector<Case> all = {
         {"a rollback and a write", {of(OperationType::rollback), write(1)}},
@@ -521,9 +528,18 @@ TEST_CASE("a command that cannot be is an error, whatever it would do to the map
         {"snapshots of two volumes",
          {of(OperationType::snapshot, 1), of(OperationType::snapshot, 3)},
          true},
+        {"a write to a volume that is not there", {write(9)}},
+        {"a clone of a volume that is not there", {clone(9)}},
+        {"a clone", {clone(3)}, true},
+        {"a snapshot with the record of a volume", {of(OperationType::snapshot)}, false, true},
+        {"a new volume", {of(OperationType::create_volume, 10)}, true},
+        {"a new volume with the record of a snapshot",
+         {of(OperationType::create_volume, 10)},
+         false,
+         true},
     };
-    const std::size_t chosen = GENERATE(range(std::size_t{0}, std::size_t{13}));
-    REQUIRE(all.size() == 13);
+    const std::size_t chosen = GENERATE(range(std::size_t{0}, std::size_t{19}));
+    REQUIRE(all.size() == 19);
     const Case& wanted = all[chosen];
     const bool read_only = GENERATE(false, true);
     INFO(wanted.what << (read_only ? ", read-only" : ""));
@@ -543,6 +559,9 @@ TEST_CASE("a command that cannot be is an error, whatever it would do to the map
             const bool snapshot = type == OperationType::snapshot;
             layout::VolumeRecord made = snapshot ? image.snapshot_record : image.main_record;
             made.version = 0;
+            if (wanted.other_kind) {
+                made.flags = snapshot ? 0 : layout::kVolumeSnapshot;
+            }
             made.parent_volume = snapshot ? record.volume.get() : 0;
             made.name = {'n', static_cast<char>('0' + i)};
             record.block = snapshot ? 10 + i : 0;
