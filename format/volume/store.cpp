@@ -72,7 +72,7 @@ public:
     {
         return volumes_.clone_volume(snapshot, name, guest_made);
     }
-    Status remove(VolumeId id) override { return volumes_.remove(id); }
+    Status remove(VolumeId id) override;
     Status rollback(VolumeId volume, VolumeId snapshot) override
     {
         return volumes_.rollback(volume, snapshot);
@@ -182,6 +182,14 @@ Status StoreImpl::trim()
         more = punched;
     }
     return {};
+}
+
+// What takes effect stands, also when making it durable fails.
+Status StoreImpl::remove(VolumeId id)
+{
+    Status removed = volumes_.remove(id);
+    transactions_.end_removed();
+    return removed;
 }
 
 // ---- Description --------------------------------------------------------------------------

@@ -201,9 +201,9 @@ inline constexpr std::uint64_t kMaxGroup = 255;  // they have the numbers 1 to t
 // readers, and after a crash, it is in as a whole or not at all.
 //
 // First committer wins: once something else (a write, deallocation or clone, another commit, a
-// rollback, a shrink, a removal of the volume) took effect on a 4 KiB block of which the
-// transaction has staged a change, its commit answers `conflict`, changes nothing, and the
-// transaction is gone. Where a part of a block is changed the rest of it is staged as it was then.
+// rollback, a shrink) took effect on a 4 KiB block of which the transaction has staged a change,
+// its commit answers `conflict`, changes nothing, and the transaction is gone. A removal of its
+// volume ends it. Where a part of a block is changed the rest of it is staged as it was then.
 //
 // A clone into a transaction copies bytes at once, which count as staged; its sources are read as
 // they are at that time, those in the transaction's own volume with what the transaction has staged

@@ -153,6 +153,22 @@ void Transactions::abort_all(const std::string& why)
     }
 }
 
+void Transactions::end_if_removed(Open& open)
+{
+    const VolumeId volume = open.staging.volume();
+    if (!open.committing && state_.catalog.volume(volume) == nullptr) {
+        end(open, fmt::format("volume {} was removed", volume.value));
+    }
+}
+
+void Transactions::end_removed()
+{
+    const auto all = open_;
+    for (const auto& [id, open] : all) {
+        end_if_removed(*open);
+    }
+}
+
 void Transactions::tick()
 {
     const std::uint64_t timeout = state_.options.transaction_timeout_ns;
@@ -301,6 +317,9 @@ Result<VolumeId> Transactions::commit(TransactionId id)
         end(*open, "it met a conflict");
     }
     open->committing = false;
+    if (!open->ended) {
+        end_if_removed(*open);
+    }
     return tl::unexpected<Error>(done.error());
 }
 

@@ -34,6 +34,8 @@ public:
     Status check_volume(TransactionId id, VolumeId volume);
     // Ends all but those that are being committed, which come to their end.
     void abort_all(const std::string& why);
+    // Ends those whose volume is gone.
+    void end_removed();
     // Ends those that nobody used for too long.
     void tick();
 
@@ -64,6 +66,7 @@ private:
     Result<std::shared_ptr<Open>> find(TransactionId id);
     tl::unexpected<Error> gone(TransactionId id) const;
     void end(Open& open, const std::string& why);
+    void end_if_removed(Open& open);
     Status stage(Open& open, const Operation& operation);
     Status claim(VolumeId volume, const Operation& operation, Overlay& claimed,
                  std::uint64_t& bytes) const;
