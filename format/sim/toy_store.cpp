@@ -223,7 +223,6 @@ public:
     Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, "toy"); }
     Status abort(TransactionId) override { return fail(ErrorCode::not_supported, "toy"); }
     Result<VolumeId> volume_of(TransactionId) override { return fail(ErrorCode::not_found, "toy"); }
-    void abort_all() override {}
 
     Result<StreamId> open_stream(VolumeId) override
     {

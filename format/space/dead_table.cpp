@@ -86,7 +86,9 @@ Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId li
                                  static_cast<layout::DeadKind>(item.kind), item.block,
                                  item.length});
             }
-            tree_.erase(root_, key, change);
+            if (!tree_.erase(root_, key, change)) {
+                return fail(ErrorCode::bad_record, "the dead tree has an item where none can be");
+            }
             break;
         }
     }

@@ -1,7 +1,6 @@
 #include "format/space/space.h"
 
 #include <algorithm>
-#include <array>
 #include <fmt/format.h>
 #include <utility>
 
@@ -439,7 +438,6 @@ Status Space::take_named(const Extent& extent)
 // writing; so a host that does not keep room gets zeroes.
 Status Space::make_present(std::uint64_t offset_bytes, std::uint64_t length_bytes)
 {
-    alignas(kBlockBytes) static std::array<std::byte, kAllocationStep * kBlockBytes> zeroes{};
     IoRequest request{.kind = IoRequest::Kind::allocate,
                       .offset_bytes = offset_bytes,
                       .length_bytes = length_bytes};
@@ -447,8 +445,7 @@ Status Space::make_present(std::uint64_t offset_bytes, std::uint64_t length_byte
     if (present || present.error().code != ErrorCode::not_supported) {
         return present;
     }
-    CHECK(length_bytes <= zeroes.size());
-    return disk_.write(offset_bytes, std::span(zeroes).first(length_bytes));
+    return disk_.write_zeroes(offset_bytes, length_bytes);
 }
 
 // Makes a further step of a metadata group physically present, unless somebody does so meanwhile:
@@ -604,8 +601,7 @@ void Space::make_free(const Extent& extent, bool stale)
         CHECK(group.free.set(bit, count));
         group.free_count += count;
         if (group.metadata) {
-            CHECK(bit + count <= group.allocated_blocks);
-            nodes_free_ += count;
+            nodes_free_ += std::min(bit + count, std::max(bit, group.allocated_blocks)) - bit;
         } else {
             data_free_ += count;
             if (stale) {

@@ -18,13 +18,13 @@ constexpr std::size_t kDeadBatch = before_others(64, 2);
 constexpr std::uint64_t kDropNs = 150;
 constexpr std::uint64_t kDeadNs = 2'500;
 constexpr std::uint64_t kLookNs = 50;
-// Operations forgotten between two chances for others to run.
 // Dirty nodes, and what was dropped, at which a checkpoint begins by itself: 64 MiB of nodes, so
 // many drops to be settled, 256 MiB of data that only a checkpoint lets be used again: by so much,
 // about, an image is larger than what is in it, while it is written over.
 constexpr std::uint64_t kDirtyNodes = 16384;
 constexpr std::uint64_t kPendingDrops = 65536;
 constexpr std::uint64_t kPendingBlocks = 65536;
+// Operations forgotten between two chances for others to run.
 constexpr std::size_t kContainedAtOnce = before_others(1024, 3);
 
 bool unneeded(const Version& version)
