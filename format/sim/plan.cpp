@@ -48,21 +48,24 @@ void draw_host(Plan& plan, Random& random)
 void draw_streams(Plan& plan, Random& random)
 {
     plan.profile = "streams";
-    plan.volume_bytes = random.between(8, 64) * 4096;
+    plan.volume_bytes = random.between(16, 128) * 4096;
     plan.fibers = static_cast<unsigned>(random.between(2, 6));
-    plan.stream_percent = static_cast<unsigned>(random.between(40, 90));
-    plan.aligned_percent = static_cast<unsigned>(random.between(20, 80));
-    plan.largest_sectors = random.between(4, 40);
+    plan.stream_percent = static_cast<unsigned>(random.between(60, 95));
+    plan.aligned_percent = static_cast<unsigned>(random.between(50, 100));
+    plan.hot_percent = static_cast<unsigned>(random.below(50));
+    plan.largest_sectors = random.between(8, 24);
+    plan.durable_percent = 5;
     plan.commit_interval_ns = random.chance(70) ? 5'000'000'000 : plan.commit_interval_ns;
     plan.weights[at(Action::transaction)] = static_cast<unsigned>(random.between(20, 60));
     plan.weights[at(Action::write_ranges)] = static_cast<unsigned>(random.between(5, 20));
-    plan.weights[at(Action::clone)] = static_cast<unsigned>(random.between(5, 30));
-    plan.weights[at(Action::flush)] = static_cast<unsigned>(random.between(5, 25));
+    plan.weights[at(Action::clone)] = static_cast<unsigned>(random.between(2, 15));
+    plan.weights[at(Action::flush)] = static_cast<unsigned>(random.between(10, 30));
     plan.weights[at(Action::open_stream)] = 15;
     plan.weights[at(Action::checkpoint)] = static_cast<unsigned>(random.below(2));
     plan.forced_percent = static_cast<unsigned>(random.below(10));
+    const bool manages = random.chance(40);
     for (std::size_t i = at(Action::snapshot); i < kActions; ++i) {
-        plan.weights[i] = plan.weights[i] == 0 ? 0 : 1;
+        plan.weights[i] = manages && plan.weights[i] != 0 ? 1 : 0;
     }
 }
 

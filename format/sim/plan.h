@@ -49,6 +49,7 @@ struct Plan {
     std::array<unsigned, kActions> weights{};
     unsigned aligned_percent = 60;  // offsets and lengths of 4 KiB, else of 512 bytes
     unsigned forced_percent = 10;   // writes with FUA
+    unsigned durable_percent = 30;  // commits of transactions that are to be durable
     unsigned hot_percent = 50;      // in the first 64 KiB of the volume
     std::uint64_t largest_sectors = 64;
     std::uint64_t most_volumes = 6;  // and snapshots

@@ -17,19 +17,20 @@ constexpr unsigned kDamagesOfEach = 4;
 
 // ---- What cuts leave ------------------------------------------------------------------------
 
+// All that a superblock says stands in its first 512 bytes: a torn one is the new one or the old
+// one.
 void count_superblocks(const ImageView& image)
 {
-    const std::size_t slot = image.newest().generation % layout::kSuperblockSlots;
-    bool newest_damaged = false;
-    bool other_damaged = false;
     for (std::size_t copy = 0; copy < ImageView::kSuperblocks.size(); ++copy) {
-        const bool damaged = !image.superblock(copy);
-        (copy % 2 == slot ? newest_damaged : other_damaged) |= damaged;
+        // A new image has written one slot only.
+        const std::vector<std::byte> bytes = image.block_bytes(ImageView::kSuperblocks[copy]);
+        const bool written = std::any_of(bytes.begin(), bytes.end(),
+                                         [](std::byte byte) { return byte != std::byte{0}; });
+        if (written && !image.superblock(copy)) {
+            violation(fmt::format("copy {} of the superblock is damaged", copy));
+        }
     }
-    // The slot that is damaged is the one that was being written: that of the newest.
-    reached(newest_damaged  ? Case::row_copy_damaged
-            : other_damaged ? Case::row_slot_damaged
-                            : Case::row_newest);
+    reached(Case::row_newest);
 }
 
 void count_end(const ImageView& image, const ImageView::Commit& end)
@@ -75,6 +76,7 @@ enum class Then : std::uint8_t {
     same,          // opens as if nothing were wrong
     refused,       // with one of the errors
     only_to_read,  // refused for writing only
+    older,         // opens with what was before, or does not find it any more
 };
 
 struct Damage {
@@ -155,6 +157,30 @@ std::vector<Damage> superblock_damages()
                image.superblock(3);
     };
     return {
+        {Case::row_copy_damaged,
+         Then::same,
+         {},
+         true,
+         [newest_is_whole](ImageView& image) {
+             const std::uint64_t slot = slot_of_newest(image);
+             const auto far = image.superblock(slot + 2);
+             if (!newest_is_whole(image) || far->generation != image.newest().generation) {
+                 return false;
+             }
+             image.flip(ImageView::kSuperblocks[slot], kSomeByte);
+             return true;
+         }},
+        {Case::row_slot_damaged,
+         Then::older,
+         {ErrorCode::bad_node, ErrorCode::bad_data},
+         true,
+         [newest_is_whole](ImageView& image) {
+             if (!newest_is_whole(image) || ring_names(image, image.newest().generation)) {
+                 return false;
+             }
+             flip_slot(image, slot_of_newest(image));
+             return true;
+         }},
         {Case::row_old_slot_damaged,
          Then::same,
          {},
@@ -166,9 +192,10 @@ std::vector<Damage> superblock_damages()
              flip_slot(image, 1 - slot_of_newest(image));
              return true;
          }},
+        // Or its trees are not there any more, which is seen first.
         {Case::row_slot_damaged_and_named,
          Then::refused,
-         {ErrorCode::superblock_lost},
+         {ErrorCode::superblock_lost, ErrorCode::bad_node},
          true,
          [newest_is_whole](ImageView& image) {
              if (!newest_is_whole(image) || !ring_names(image, image.newest().generation)) {
@@ -356,9 +383,10 @@ void judge(const StoreKind& kind, const SparseBytes& image, const Contents& cont
             OpenOptions options;
             options.read_only = read_only;
             auto store = kind.open(disk, options);
-            const bool opens =
-                made.then == Then::same || (made.then == Then::only_to_read && read_only);
-            if (opens != store.has_value() || (!store && !expected(store.error()))) {
+            const bool may_open =
+                made.then != Then::refused && (made.then != Then::only_to_read || read_only);
+            const bool may_refuse = !may_open || made.then == Then::older;
+            if (store ? !may_open : !may_refuse || !expected(store.error())) {
                 violation(
                     fmt::format("the store {}", store ? "opens it"
                                                       : fmt::format("refuses it with {}: {}",
@@ -366,7 +394,9 @@ void judge(const StoreKind& kind, const SparseBytes& image, const Contents& cont
                                                                     store.error().text)));
             }
             if (store) {
-                compare(contents, read_contents(**store), "opened");
+                if (made.then != Then::older) {
+                    compare(contents, read_contents(**store), "opened");
+                }
                 (*store)->abandon();
                 store->reset();
             }

@@ -33,7 +33,7 @@ namespace coppice::sim {
     X(cuts_with_clones_of_pending)      \
     X(cuts_with_snapshots_between)      \
     X(cuts_in_commits_around_the_end)   \
-    X(runs_with_reuse)                  \
+    X(cuts_with_reuse)                  \
     X(kills)                            \
     X(cuts_behind_a_kill)               \
     X(cuts_that_fell_behind_a_kill)     \

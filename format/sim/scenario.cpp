@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-#include "format/layout/layout.h"
 #include "format/sim/killed.h"
 #include "format/sim/recovery_rows.h"
 #include "format/sim/report.h"
+#include "format/sim/reuse.h"
 #include "format/sim/streams.h"
 #include "format/sim/workload.h"
 
@@ -410,10 +410,7 @@ void count_cut(const CutSummary& summary, const Recording& recording)
     if (summary.lost_superblock) {
         reached(Case::cuts_that_lost_a_superblock);
     }
-    const auto& transactions = recording.model.transactions;
-    if (std::any_of(transactions.begin(), transactions.end(), [&](const auto& span) {
-            return span.first < summary.event && summary.event < span.second;
-        })) {
+    if (within(recording.model.transactions, summary.event)) {
         reached(Case::cuts_in_transactions);
     }
 }
@@ -429,30 +426,6 @@ bool ring_wrapped(const DiskLog& log)
         written += in_ring ? request.length_bytes : 0;
     }
     return written > kJournalBytes;
-}
-
-// A block was written twice with no superblock between: what was written first was dropped again,
-// and the block was free before the next checkpoint.
-bool reused_a_block(const DiskLog& log)
-{
-    std::map<std::uint64_t, std::uint64_t> written;  // by block, with the superblocks before
-    std::uint64_t superblocks = 0;
-    for (const LoggedRequest& request : log.requests) {
-        if (request.kind != IoRequest::Kind::write) {
-            continue;
-        }
-        const std::uint64_t first = request.offset_bytes / kBlockBytes;
-        superblocks += first == layout::kSuperblockNear || first == layout::kSuperblockNear + 1;
-        constexpr std::uint64_t kFixed = layout::kJournalStart + layout::kMinJournalBlocks + 2;
-        for (std::uint64_t i = 0; first >= kFixed && i < request.length_bytes / kBlockBytes; ++i) {
-            const auto [known, fresh] = written.emplace(first + i, superblocks);
-            if (!fresh && known->second == superblocks) {
-                return true;
-            }
-            known->second = superblocks;
-        }
-    }
-    return false;
 }
 
 void count_statistics(const Statistics& statistics)
@@ -520,9 +493,6 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
     if (stopped) {
         reached(Case::runs_with_stopped_writing);
     }
-    if (!plan.disk.fails() && reused_a_block(recording.log)) {
-        reached(Case::runs_with_reuse);
-    }
     if (ring_wrapped(recording.log)) {
         reached(Case::runs_with_a_wrapped_ring);
     }
@@ -539,12 +509,18 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
     const std::vector<Event> events = draw_events(recording, life.random, here);
     const std::uint64_t goes_on =
         depth + 1 < kDeepest && cuts > here ? life.random.below(events.size()) : events.size();
+    // A host that fails has some written again.
+    const auto reuse = plan.disk.fails() ? std::vector<std::pair<Event, Event>>()
+                                         : reuse_before_checkpoints(recording.log);
     CutMaker maker(recording.log);
     for (std::size_t i = 0; i < events.size(); ++i) {
         CutSummary summary;
         const SparseBytes left = maker.cut(events[i], life.random, summary);
         const Context where(summary.text());
         count_cut(summary, recording);
+        if (within(reuse, events[i])) {
+            reached(Case::cuts_with_reuse);
+        }
         Contents contents = examine(life.kind, left, recording, events[i]);
         if (life.kind.check && life.random.chance(20)) {
             damage(life.kind, left, contents, life.random);

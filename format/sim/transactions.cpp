@@ -266,7 +266,7 @@ bool Workload::may_conflict(const Staged& staged) const
 bool Workload::commit(Staged& staged)
 {
     Volume& volume = *model_.find(staged.volume);
-    const bool durable = random_.chance(30);
+    const bool durable = random_.chance(plan_.durable_percent);
     Change change;
     change.what = fmt::format("commit of transaction {} of volume {}{}", staged.id.value,
                               staged.volume.value, durable ? ", durable" : "");

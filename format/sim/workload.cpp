@@ -83,14 +83,17 @@ void Workload::fiber()
 void Workload::act(Action action)
 {
     switch (action) {
-    case Action::write: do_write(); break;
+    case Action::write: do_write(false); break;
     case Action::read: do_read(true); break;
     case Action::read_beside_writes: do_read(false); break;
     case Action::deallocate: do_deallocate(); break;
     case Action::write_zeroes: do_write_zeroes(); break;
     case Action::clone: do_clone(); break;
     case Action::contest: do_contest(); break;
-    case Action::transaction: do_transaction(); break;
+    case Action::transaction:
+        do_transaction();
+        do_write(true);
+        break;
     case Action::write_ranges: do_write_ranges(); break;
     case Action::open_stream: do_open_stream(); break;
     case Action::close_stream: do_close_stream(); break;
@@ -311,7 +314,7 @@ Result<Stamps> Workload::read(VolumeId volume, const SectorRange& range)
     }
 }
 
-void Workload::do_write()
+void Workload::do_write(bool flushes)
 {
     const auto target = choose_target(true);
     if (!target) {
@@ -346,6 +349,9 @@ void Workload::do_write()
         }
         if (fua) {
             reached(Case::forced_writes);
+        }
+        if (flushes && stream != StreamId()) {
+            flush(target->volume, stream);
         }
     }
 }

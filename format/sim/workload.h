@@ -76,7 +76,8 @@ private:
     void do_close_stream();
     void build_on(const Staged& staged);
 
-    void do_write();
+    // With `flushes` the stream that it belongs to, if any, is flushed behind it.
+    void do_write(bool flushes);
     void do_read(bool exact);
     void do_read_snapshot();
     void do_deallocate();
