@@ -266,15 +266,18 @@ void Workload::do_rename()
 void Workload::do_set_flush_mode()
 {
     const VolumeId id = choose(true, false);
-    if (id == VolumeId(0)) {
-        return;
+    if (id != VolumeId(0)) {
+        set_flush_mode(id, random_.chance(50) ? FlushMode::ordered : FlushMode::durable);
     }
+}
+
+void Workload::set_flush_mode(VolumeId id, FlushMode mode)
+{
     const auto held = locks_.take({{Hold::Kind::volume_alone, id}});
     if (!still_there(id)) {
         return;
     }
     Volume& volume = *model_.find(id);
-    const FlushMode mode = random_.chance(50) ? FlushMode::ordered : FlushMode::durable;
     Flush flush;
     flush.asked = clock_.tick();
     const Status status = store_.set_flush_mode(id, mode);

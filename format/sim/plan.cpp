@@ -1,5 +1,7 @@
 #include "format/sim/plan.h"
 
+#include <algorithm>
+
 namespace coppice::sim {
 
 namespace {
@@ -63,6 +65,15 @@ void draw_streams(Plan& plan, Random& random)
     plan.weights[at(Action::open_stream)] = 15;
     plan.weights[at(Action::checkpoint)] = static_cast<unsigned>(random.below(2));
     plan.forced_percent = static_cast<unsigned>(random.below(10));
+    if (random.chance(35)) {
+        // What lies behind an ordered flush is taken along by another volume, and what lies before?
+        plan.ordered_first = true;
+        plan.first_volumes = 1;
+        plan.grouped = random.chance(20);
+        plan.most_volumes = std::max<std::uint64_t>(plan.most_volumes, 3);
+        plan.weights[at(Action::clone)] = 40;
+        plan.weights[at(Action::flush)] = 30;
+    }
     const bool manages = random.chance(40);
     for (std::size_t i = at(Action::snapshot); i < kActions; ++i) {
         plan.weights[i] = manages && plan.weights[i] != 0 ? 1 : 0;

@@ -65,6 +65,7 @@ struct Plan {
     std::uint64_t transaction_timeout_ns = OpenOptions().transaction_timeout_ns;
     bool transactions = true;     // the toy store has none
     unsigned stream_percent = 0;  // of what can belong to a stream, where the volume has one open
+    bool ordered_first = false;   // the first volume has ordered flushes from the start
     bool flushes_first = false;   // a flush or a checkpoint before anything else
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin

@@ -56,6 +56,9 @@ void Workload::run()
             join_group(id, ConsistencyGroup(1));
         }
     }
+    if (plan_.ordered_first && !stopped_) {
+        set_flush_mode(VolumeId(1), FlushMode::ordered);
+    }
     if (plan_.flushes_first) {
         random_.chance(30) ? do_checkpoint() : do_flush();
     }

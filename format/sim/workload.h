@@ -113,6 +113,7 @@ private:
     void do_resize();
     void do_rename();
     void do_set_flush_mode();
+    void set_flush_mode(VolumeId id, FlushMode mode);
     void do_set_group();
     void join_group(VolumeId id, ConsistencyGroup group);
     void do_snapshot_group();
