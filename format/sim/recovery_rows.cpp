@@ -331,6 +331,27 @@ std::vector<Damage> journal_damages()
                        offsetof(layout::JournalBlockHeader, generation), next);
              return true;
          }},
+        {Case::row_other_incarnation,
+         Then::older,
+         {},
+         true,
+         [](ImageView& image) {
+             // The one before the last is another now, which the last does not continue.
+             const auto commits = image.commits();
+             const std::uint64_t synced = image.synced();
+             if (commits.size() < 3) {
+                 return false;
+             }
+             const ImageView::Commit& before = commits[commits.size() - 3];
+             const std::uint64_t block = ImageView::kRing + before.position;
+             const auto header = image.read<layout::JournalBlockHeader>(block);
+             if (before.blocks != 1 || before.number + 1 <= synced || header.generation == 0) {
+                 return false;
+             }
+             const Le64 older{header.generation - 1};
+             image.put(block, offsetof(layout::JournalBlockHeader, generation), older);
+             return true;
+         }},
         {Case::row_first_block_damaged,
          Then::refused,
          {ErrorCode::journal_damaged},
