@@ -86,7 +86,6 @@ void what_was_found_is_synced(const StoreKind& kind)
     kill_between(kind, before, true, false, [](FiberTasks& tasks, Store& store) {
         write_block(store, 1, 100);
         flush_volume(tasks, store);
-        write_block(store, 1, 0);
         require(store.deallocate(kVolume, std::vector<Range>{{kBlockBytes, kBlockBytes}}),
                 "deallocation");
         flush_volume(tasks, store);
