@@ -516,7 +516,7 @@ BlockNo Space::take_node(Generation generation)
             const BlockNo block(index * kGroupBlocks + bit);
             node_cursor_ =
                 block.value + 1 == (index + 1) * kGroupBlocks ? block.value : block.value + 1;
-            taken_nodes_[parity(generation)].insert(block);
+            group->taken.note(parity(generation), bit);
             deltas_[parity(generation)].push_back({{block, 1}, true, true});
             return block;
         }
@@ -531,12 +531,12 @@ void Space::return_node(BlockNo block, Generation generation)
     // one, and a large tree that is emptied on a full host does with few nodes. The checkpoint of
     // the generation before may take it next, and writes that down first; so nothing may be left of
     // this use.
-    if (taken_nodes_[parity(generation)].erase(block) != 0) {
+    Group& group = group_of(block);
+    if (group.taken.forget(parity(generation), block.value % kGroupBlocks)) {
         ++undone_nodes_[parity(generation)][block];
     } else {
         deltas_[parity(generation)].push_back({{block, 1}, false, true});  // the tree has the use
     }
-    Group& group = group_of(block);
     CHECK(group.free.set(block.value % kGroupBlocks, 1));
     ++group.free_count;
     ++nodes_free_;

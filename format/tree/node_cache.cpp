@@ -265,7 +265,9 @@ Status NodeCache::write_dirty(Generation generation, bool maps)
     Pace pace(disk_.tasks());
     std::vector<Node*> others;
     std::vector<Written> chosen;
-    for (Node* node : std::exchange(dirty_[parity(generation)], {})) {
+    const std::vector<Node*> nodes = std::exchange(dirty_[parity(generation)], {});
+    chosen.reserve(nodes.size());  // to move what is there would take longer than a turn
+    for (Node* node : nodes) {
         CHECK(node->generation() == generation);
         if ((node->shape().kind == layout::TreeKind::map) == maps) {
             chosen.push_back({node->level(), node->block(), node});
