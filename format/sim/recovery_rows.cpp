@@ -192,10 +192,9 @@ std::vector<Damage> superblock_damages()
              flip_slot(image, 1 - slot_of_newest(image));
              return true;
          }},
-        // Or its trees are not there any more, which is seen first.
         {Case::row_slot_damaged_and_named,
          Then::refused,
-         {ErrorCode::superblock_lost, ErrorCode::bad_node},
+         {ErrorCode::superblock_lost},
          true,
          [newest_is_whole](ImageView& image) {
              if (!newest_is_whole(image) || !ring_names(image, image.newest().generation)) {
