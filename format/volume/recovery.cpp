@@ -61,8 +61,8 @@ Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
     start.synced = CommitNo(superblock.journal_synced);
     const std::uint64_t begin_ns = state->tasks.now_ns();
     COPPICE_ASSIGN(scan, scan_journal(disk, start));
-    // Behind the scan: where the ring names a newer superblock, nodes of this one may be gone, and what
-    // is wrong with the image is that the superblock is lost.
+    // Behind the scan: where the ring names a newer superblock, nodes of this one may be gone, and
+    // what is wrong with the image is that the superblock is lost.
     COPPICE_TRY(load_catalog(*state));
     const std::uint64_t scanned_ns = state->tasks.now_ns();
     COPPICE_TRY(verify_tail(*state, scan));
