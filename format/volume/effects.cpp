@@ -204,6 +204,8 @@ Status Effects::hold_sources(std::span<JournalOperation> command)
                 return impossible(record, "it refers to a version that cannot be");
             }
             freeze_head(*source, before);
+        } else if (state_.catalog.removals.contains(VersionId(record.block))) {
+            return impossible(record, "it refers to a version that is being removed");
         }
     }
     return {};
@@ -330,7 +332,8 @@ Version& Effects::version_to_hold(Volume& source, Sequence sequence)
     if (!now.head) {
         return now;
     }
-    if (parent != nullptr && parent->map.block == now.map.block) {
+    if (parent != nullptr && parent->map.block == now.map.block &&
+        !state_.catalog.removals.contains(parent->id)) {
         return *parent;  // nothing changed since that was frozen
     }
     return freeze_head(source, sequence);

@@ -1,6 +1,7 @@
 #include "format/volume/recovery.h"
 
 #include "format/journal/scan.h"
+#include "format/volume/removal.h"
 #include "format/volume/replay.h"
 #include "format/volume/superblock.h"
 #include "format/volume/verify.h"
@@ -31,6 +32,7 @@ Status load_catalog(State& state)
         fresh.next_version = state.catalog.next_version;
         fresh.next_volume = state.catalog.next_volume;
         fresh.next_list = state.catalog.next_list;
+        fresh.next_operation = state.catalog.next_operation;
         COPPICE_TRY(fresh.verify());
         state.catalog = std::move(fresh);
         return {};
@@ -50,6 +52,7 @@ Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
     }
     auto state = std::make_unique<State>(disk, options, *opened.header, *opened.superblock);
     COPPICE_TRY(load_catalog(*state));
+    COPPICE_TRY(load_removals(*state));
 
     const layout::Superblock& superblock = *opened.superblock;
     ScanStart start;
