@@ -141,10 +141,10 @@ public:
         REQUIRE(complaints(disk) == "");
         expect_contents();
     }
-    static std::string complaints(MemoryDisk& of)
+    static std::string complaints(MemoryDisk& of, bool verify_data = true)
     {
         CheckOptions check_options;
-        check_options.verify_data = true;
+        check_options.verify_data = verify_data;
         const auto report = coppice::check(of, check_options);
         if (!report) {
             return report.error().text;
@@ -270,6 +270,49 @@ TEST_CASE("a version without a child is removed in steps")
         }
         CHECK(bench.finish() >= least);
         CHECK(bench.data_blocks() == before);
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}
+
+// The keys of a leaf end where the next one begins, and that may be lower than its first item: a
+// long write took the items there, and its own item, in the leaf before, reaches over them.
+TEST_CASE("a removal ends its steps anywhere in an item that reaches over its leaf's keys")
+{
+    Bench bench;
+    bench.options.removal_step = 1;
+    bench.run([&] {
+        constexpr std::uint64_t kLarge = 6000;
+        constexpr std::uint64_t kBegin = 299;
+        constexpr std::uint64_t kLength = 2 * 2048 + 10;  // two pieces of a drop, and a short one
+        bench.create(kLarge * kBlockBytes, bench.options, 16 * kMiB);
+        bench.store->pause();
+        for (std::uint64_t block = kLarge; block-- > 0;) {
+            if (block % 2 == 0) {
+                bench.write(kVolume, block * kBlockBytes, kBlockBytes, 1);
+            }
+        }
+        bench.write(kVolume, kBegin * kBlockBytes, kLength * kBlockBytes, 2);
+        VolumeId removed = kVolume;
+        SECTION("of its own") {}
+        SECTION("of its parent, of which it has the end")
+        {
+            const auto snapshot = bench.store->snapshot(kVolume, snapshot_named("snapshot"));
+            REQUIRE(snapshot);
+            const auto clone = bench.store->clone_volume(*snapshot, "clone", false);
+            REQUIRE(clone);
+            removed = *clone;
+            for (const std::uint64_t before_end : {8U, 6U, 4U}) {
+                const std::uint64_t at = kBegin + kLength - before_end;
+                bench.write(removed, at * kBlockBytes, kBlockBytes, 3);
+            }
+        }
+        bench.step();
+        bench.remove(removed);
+        do {
+            bench.step();
+            REQUIRE(Bench::complaints(bench.disk, false) == "");
+        } while (bench.under_way() != 0);
         REQUIRE(bench.store->close());
     });
     bench.expect_clean();
@@ -491,6 +534,33 @@ TEST_CASE("a version under way is not held again")
         bench.expect_whole();
         bench.scatter(kVolume, 0, kBlocks, 3, 2);
         CHECK(bench.finish() > 5);
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}
+
+TEST_CASE("what the child of a version under way drops of that is free at once")
+{
+    Bench bench;
+    bench.run([&] {
+        bench.make();
+        const VolumeId first = bench.new_volume("first");  // takes all steps for itself
+        bench.scatter(first, 0, kBlocks, 2, 1);
+        bench.scatter(kVolume, 0, kBlocks, 2, 1);
+        const VolumeId snapshot = bench.take_snapshot(kVolume, "snapshot");
+        bench.step();
+        bench.remove(first);
+        bench.remove(snapshot);
+        bench.step();
+        REQUIRE(bench.under_way() == 2);
+        const std::uint64_t before = bench.data_blocks();
+        bench.clear(kVolume, 0, kBlocks);
+        bench.step();
+        bench.expect_whole();
+        CHECK(bench.under_way() == 2);
+        CHECK(before - bench.data_blocks() >= kBlocks / 2);
+        bench.finish();
+        CHECK(bench.data_blocks() == 0);
         REQUIRE(bench.store->close());
     });
     bench.expect_clean();
