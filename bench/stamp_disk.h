@@ -2,8 +2,9 @@
 // is kept as that word, any other (nodes, journal) as it is. It can take its time like an SSD:
 // each request completes after a latency, and bytes pass one after the other.
 //
-// Words and blocks lie in two sparse ranges of addresses, found by the block's number: nothing here
-// is ever moved or searched, so that a bench of the longest stop measures the store.
+// Words lie in a sparse range of addresses, found by the block's number, and other blocks in slots,
+// which `prepare` makes present: nothing here is ever moved or searched, and no page of memory
+// comes into being, so that a bench of the longest stop measures the store.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <functional>
 #include <sys/mman.h>
+#include <vector>
 
 #include "format/base/units.h"
 #include "format/disk/disk.h"
@@ -56,6 +58,13 @@ public:
     Result<std::uint64_t> size_bytes() override { return size_; }
     bool read_only() const override { return false; }
 
+    // So many blocks that repeat no word can be written without memory being asked for.
+    void prepare(std::uint64_t blocks)
+    {
+        for (std::uint64_t i = 0; i < blocks; ++i) {
+            *blocks_.at(i * kBlockBytes) = std::byte{1};
+        }
+    }
     void set_speed(const DiskSpeed& speed) { speed_ = speed; }
     // Sees each request when it is begun, and when it will have completed.
     using Log = std::function<void(const IoRequest&, std::uint64_t end_ns)>;
@@ -87,7 +96,7 @@ protected:
     }
 
 private:
-    // 4 TiB; the words of them, and a bit for those that are kept as they are.
+    // 4 TiB; of each its word, or the slot that it is kept in as it is, and which of the two.
     static constexpr std::uint64_t kMostBlocks = 1ULL << 30;
     using Words = std::array<std::uint64_t, kBlockBytes / 8>;
 
@@ -134,17 +143,33 @@ private:
         }
     }
 
+    std::uint64_t word(std::uint64_t number) const
+    {
+        std::uint64_t word = 0;
+        std::memcpy(&word, words_.at(number * 8), sizeof(word));
+        return word;
+    }
+    bool whole(std::uint64_t number) const { return *whole_.at(number) != std::byte{0}; }
+
     void read(std::uint64_t number, void* to) const
     {
-        if (*whole_.at(number) != std::byte{0}) {
-            std::memcpy(to, blocks_.at(number * kBlockBytes), kBlockBytes);
+        if (whole(number)) {
+            std::memcpy(to, blocks_.at(word(number) * kBlockBytes), kBlockBytes);
             return;
         }
-        std::uint64_t stamp = 0;
-        std::memcpy(&stamp, stamps_.at(number * 8), sizeof(stamp));
         Words words;
-        words.fill(stamp);
+        words.fill(word(number));
         std::memcpy(to, words.data(), kBlockBytes);
+    }
+
+    std::uint64_t take_slot()
+    {
+        if (free_slots_.empty()) {
+            return next_slot_++;
+        }
+        const std::uint64_t slot = free_slots_.back();
+        free_slots_.pop_back();
+        return slot;
     }
 
     void write(std::uint64_t number, const void* from)
@@ -152,14 +177,18 @@ private:
         const auto* bytes = static_cast<const std::byte*>(from);
         // All words are the same when each is the one behind it.
         const bool repeats = std::memcmp(bytes, bytes + 8, kBlockBytes - 8) == 0;
-        if (repeats) {
-            std::memcpy(stamps_.at(number * 8), from, 8);
-        } else {
-            std::memcpy(blocks_.at(number * kBlockBytes), from, kBlockBytes);
+        if (repeats && whole(number)) {
+            free_slots_.push_back(word(number));
+            *whole_.at(number) = std::byte{0};
+        } else if (!repeats && !whole(number)) {
+            const std::uint64_t slot = take_slot();
+            std::memcpy(words_.at(number * 8), &slot, sizeof(slot));
+            *whole_.at(number) = std::byte{1};
         }
-        const std::byte whole{repeats ? std::uint8_t{0} : std::uint8_t{1}};
-        if (*whole_.at(number) != whole) {
-            *whole_.at(number) = whole;
+        if (repeats) {
+            std::memcpy(words_.at(number * 8), from, 8);
+        } else {
+            std::memcpy(blocks_.at(word(number) * kBlockBytes), from, kBlockBytes);
         }
     }
 
@@ -168,8 +197,10 @@ private:
     Log log_;
     std::uint64_t busy_until_ns_ = 0;
     SparseMemory blocks_{kMostBlocks * kBlockBytes};
-    SparseMemory stamps_{kMostBlocks * 8};
+    SparseMemory words_{kMostBlocks * 8};
     SparseMemory whole_{kMostBlocks};  // a byte for each block: 1, kept as it is
+    std::vector<std::uint64_t> free_slots_;
+    std::uint64_t next_slot_ = 0;
     std::uint64_t size_ = 0;
 };
 

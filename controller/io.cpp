@@ -36,29 +36,9 @@ constexpr bool overlap(const Range& a, const Range& b)
 
 StatusCode io_status(const Operation& operation, ErrorCode code)
 {
-    // The namespace was found already, so what is missing is what the tag names.
     const bool tagged = operation.stream != StreamId() || operation.transaction != TransactionId();
-    if (tagged && code == ErrorCode::not_found) {
-        return StatusCode::order_unknown;
-    }
-    return status_of(code, purpose_of(operation.kind));
-}
-
-// What the host's error policy is asked about: it can mend the host, not the guest's commands.
-bool is_hosts(ErrorCode code)
-{
-    switch (code) {
-    case ErrorCode::invalid_argument:
-    case ErrorCode::not_supported:
-    case ErrorCode::out_of_range:
-    case ErrorCode::not_found:
-    case ErrorCode::exists:
-    case ErrorCode::busy:
-    case ErrorCode::in_use:
-    case ErrorCode::conflict:
-    case ErrorCode::too_large: return false;
-    default: return true;
-    }
+    const Purpose purpose = purpose_of(operation.kind);
+    return tagged ? order_status_of(code, purpose) : status_of(code, purpose);
 }
 
 }  // namespace

@@ -12,16 +12,6 @@
 
 namespace coppice::nvme {
 
-namespace {
-
-StatusCode order_status(const Error& error)
-{
-    return error.code == ErrorCode::not_found ? StatusCode::order_unknown
-                                              : status_of(error.code, Purpose::write);
-}
-
-}  // namespace
-
 // ---- Streams ------------------------------------------------------------------------------
 
 void Controller::run(Request& request, const StreamOpenCommand&)
@@ -33,7 +23,7 @@ void Controller::run(Request& request, const StreamOpenCommand&)
     }
     const auto opened = backend_->open_stream(VolumeId(request.entry.nsid));
     if (!opened) {
-        complete(request, order_status(opened.error()));
+        complete(request, order_status_of(opened.error().code, Purpose::write));
         return;
     }
     streams_.insert({VolumeId(request.entry.nsid), *opened});
@@ -50,7 +40,8 @@ void Controller::run(Request& request, const StreamCloseCommand&)
     const Status closed =
         backend_->close_stream(VolumeId(request.entry.nsid), request.operation.stream);
     streams_.erase({VolumeId(request.entry.nsid), request.operation.stream});
-    complete(request, closed ? StatusCode::success : order_status(closed.error()));
+    complete(request,
+             closed ? StatusCode::success : order_status_of(closed.error().code, Purpose::write));
 }
 
 // ---- Transactions -------------------------------------------------------------------------
@@ -64,7 +55,7 @@ void Controller::run(Request& request, const TransactionBeginCommand&)
     }
     const auto begun = backend_->begin(VolumeId(request.entry.nsid));
     if (!begun) {
-        complete(request, order_status(begun.error()));
+        complete(request, order_status_of(begun.error().code, Purpose::write));
         return;
     }
     transactions_[*begun] = VolumeId(request.entry.nsid);
@@ -95,7 +86,8 @@ void Controller::run(Request& request, const TransactionAbortCommand&)
     }
     const Status ended =
         backend_->abort(VolumeId(request.entry.nsid), request.operation.transaction);
-    complete(request, ended ? StatusCode::success : order_status(ended.error()));
+    complete(request,
+             ended ? StatusCode::success : order_status_of(ended.error().code, Purpose::write));
 }
 
 // What the guest had open before a reset: nobody knows the numbers any more. While something stands

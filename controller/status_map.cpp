@@ -57,4 +57,9 @@ StatusCode status_of(ErrorCode code, Purpose purpose)
     return StatusCode::internal_error;
 }
 
+StatusCode order_status_of(ErrorCode code, Purpose purpose)
+{
+    return code == ErrorCode::not_found ? StatusCode::order_unknown : status_of(code, purpose);
+}
+
 }  // namespace coppice::nvme

@@ -113,7 +113,7 @@ Result<TransactionId> StoreBackend::begin(VolumeId volume) { return store_.begin
 bool StoreBackend::is_open(VolumeId volume, TransactionId transaction)
 {
     const auto own = store_.volume_of(transaction);
-    return own ? *own == volume : own.error().code == ErrorCode::busy;
+    return own && *own == volume;
 }
 
 Status StoreBackend::abort(VolumeId volume, TransactionId transaction)

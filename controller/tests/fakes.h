@@ -324,7 +324,6 @@ public:
         }
         return transactions.at(id.value);
     }
-    void abort_all() override { transactions.clear(); }
     void submit(const Operation& operation, Completion completion) override
     {
         pending.push_back({operation, std::move(completion)});

@@ -49,6 +49,9 @@ int error_errno(ErrorCode code);
 // True for the codes that say that the image itself is damaged.
 bool is_corruption(ErrorCode code);
 
+// True for what is not the caller's doing: the host's error policy is asked about it.
+bool is_hosts(ErrorCode code);
+
 struct Error {
     ErrorCode code;
     std::string text;

@@ -24,6 +24,7 @@ enum class Rule : std::uint8_t {
     whole_commits,              // replay applies a commit whole or not at all
     chained_blocks,             // replay takes only journal blocks that continue the chain
     close_recovery,             // what recovery dropped is made void before anything new
+    found_is_synced,            // what an open found is durable before anything says that it is
     skip_contained,             // replay skips what the superblock already contains
     replay_in_order,            // replay applies operations in the order in which they took effect
     order_in_domain,            // operations of a domain are committed in their order
@@ -48,7 +49,7 @@ struct RuleName {
     std::string_view name;
 };
 
-inline constexpr std::array<RuleName, 30> kRuleNames = {{
+inline constexpr std::array<RuleName, 31> kRuleNames = {{
     {Rule::data_before_effect, "data_before_effect"},
     {Rule::sync_before_acknowledge, "sync_before_acknowledge"},
     {Rule::commit_before_acknowledge, "commit_before_acknowledge"},
@@ -62,6 +63,7 @@ inline constexpr std::array<RuleName, 30> kRuleNames = {{
     {Rule::whole_commits, "whole_commits"},
     {Rule::chained_blocks, "chained_blocks"},
     {Rule::close_recovery, "close_recovery"},
+    {Rule::found_is_synced, "found_is_synced"},
     {Rule::skip_contained, "skip_contained"},
     {Rule::replay_in_order, "replay_in_order"},
     {Rule::order_in_domain, "order_in_domain"},

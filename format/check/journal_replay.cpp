@@ -448,6 +448,9 @@ std::string JournalReplay::apply_snapshot(const JournalOperation& operation, Vol
 {
     const std::uint64_t id = operation.record.block;
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    if ((record.flags & layout::kVolumeSnapshot) == 0) {
+        return "its record is not a snapshot's";
+    }
     if (std::string wrong = new_volume(id, record); !wrong.empty()) {
         return wrong;
     }
@@ -459,6 +462,9 @@ std::string JournalReplay::apply_create(const JournalOperation& operation)
 {
     const layout::OperationRecord& record = operation.record;
     const auto volume_record = copy_out<layout::VolumeRecord>(operation.payload.data());
+    if ((volume_record.flags & layout::kVolumeSnapshot) != 0) {
+        return "its record is a snapshot's";
+    }
     if (std::string wrong = new_volume(record.volume, volume_record); !wrong.empty()) {
         return wrong;
     }
@@ -490,6 +496,9 @@ std::string JournalReplay::apply_change(const JournalOperation& operation, Volum
     const auto record = copy_out<layout::VolumeRecord>(operation.payload.data());
     if (std::string wrong = judge_group(record); !wrong.empty()) {
         return wrong;
+    }
+    if (((record.flags & layout::kVolumeSnapshot) != 0) != volume.snapshot) {
+        return "it makes a snapshot of a volume, or a volume of a snapshot";
     }
     volume.size_blocks = divide_up(record.size_bytes, kBlockBytes);
     if (operation.record.length > 0) {

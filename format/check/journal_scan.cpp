@@ -252,6 +252,9 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
         if (wrong.empty() && continues && i + 1 == count) {
             wrong = "the rest of its command is missing";
         }
+        if (wrong.empty() && i > 0) {
+            wrong = judge_command(into.operations.back().record, record);
+        }
         if (!wrong.empty()) {
             return fmt::format("operation {} ({}, volume {}, lba {}, {} blocks, sequence {}): {}",
                                i, operation_type_name(record.type), record.volume.get(),
@@ -261,6 +264,29 @@ std::string JournalScan::decode(const CommitPlace& place, Commit& into)
         into.operations.push_back(operation);
     }
     return {};
+}
+
+std::string judge_command(const layout::OperationRecord& before,
+                          const layout::OperationRecord& record)
+{
+    const auto type = static_cast<OperationType>(record.type);
+    const auto type_before = static_cast<OperationType>(before.type);
+    const bool same_volume = before.volume == record.volume && before.stream == record.stream;
+    const auto manages = [](OperationType of) {
+        return of != OperationType::write && of != OperationType::deallocate &&
+               of != OperationType::write_zeroes && of != OperationType::clone &&
+               of != OperationType::clone_reference;
+    };
+    if ((before.flags & layout::kOperationContinues) == 0) {
+        return {};
+    }
+    if (type == OperationType::snapshot && type_before == OperationType::snapshot) {
+        return before.volume != record.volume ? "" : "one command has two snapshots of a volume";
+    }
+    if (manages(type) || manages(type_before)) {
+        return fmt::format("one command has it together with {}", operation_type_name(before.type));
+    }
+    return same_volume ? "" : "one command changes several volumes or streams";
 }
 
 std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks)

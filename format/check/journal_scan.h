@@ -99,4 +99,8 @@ std::string operation_type_name(std::uint8_t type);
 // What is wrong with the fields of one operation, by themselves; empty: nothing.
 std::string judge_operation(const JournalOperation& operation, std::uint64_t fixed_blocks);
 
+// Can it be of the command that the one before it belongs to? Empty: it can, or need not.
+std::string judge_command(const layout::OperationRecord& before,
+                          const layout::OperationRecord& record);
+
 }  // namespace coppice::checker

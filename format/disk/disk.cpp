@@ -1,8 +1,11 @@
 #include "format/disk/disk.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fmt/format.h>
+
+#include "format/base/block_bytes.h"
 
 namespace coppice {
 
@@ -72,6 +75,17 @@ Status Disk::write(std::uint64_t offset_bytes, std::span<const std::byte> from)
                       .length_bytes = from.size(),
                       .buffers = {&buffer, 1}};
     return run({&request, 1});
+}
+
+Status Disk::write_zeroes(std::uint64_t offset_bytes, std::uint64_t length_bytes)
+{
+    constexpr std::uint64_t kAtOnceBytes = 1 << 20;
+    const BlockBytes zeroes(std::min(kAtOnceBytes, length_bytes));
+    for (std::uint64_t done = 0; done < length_bytes; done += kAtOnceBytes) {
+        const std::uint64_t length = std::min(kAtOnceBytes, length_bytes - done);
+        COPPICE_TRY(write(offset_bytes + done, std::span(zeroes).first(length)));
+    }
+    return {};
 }
 
 Status Disk::sync()

@@ -76,6 +76,8 @@ public:
     Status run(std::span<IoRequest> requests);
     Status read(std::uint64_t offset_bytes, std::span<std::byte> into);
     Status write(std::uint64_t offset_bytes, std::span<const std::byte> from);
+    // Really written, so that the range is physically present afterwards.
+    Status write_zeroes(std::uint64_t offset_bytes, std::uint64_t length_bytes);
     Status sync();
 
     // Length of the host file now.

@@ -64,6 +64,38 @@ std::string_view impossible(const layout::OperationRecord& record, std::uint64_t
     return "is of no known type";
 }
 
+bool changes_a_range(const layout::OperationRecord& record)
+{
+    using layout::OperationType;
+    switch (static_cast<OperationType>(record.type)) {
+    case OperationType::write:
+    case OperationType::deallocate:
+    case OperationType::write_zeroes:
+    case OperationType::clone:
+    case OperationType::clone_reference: return true;
+    case OperationType::write_unwritable:
+    case OperationType::snapshot:
+    case OperationType::create_volume:
+    case OperationType::remove_volume:
+    case OperationType::rollback:
+    case OperationType::change_volume: return false;
+    }
+    return false;
+}
+
+// May two operations that follow each other be of one command? Before a command takes effect all
+// that it needs is found, by the state that is there then: nothing in it gives a volume another
+// map.
+bool one_command(const layout::OperationRecord& first, const layout::OperationRecord& second)
+{
+    constexpr auto kSnapshot = static_cast<std::uint8_t>(layout::OperationType::snapshot);
+    if (first.type == kSnapshot) {
+        return second.type == kSnapshot && first.volume != second.volume;
+    }
+    return changes_a_range(first) && changes_a_range(second) && first.volume == second.volume &&
+           first.stream == second.stream;
+}
+
 }  // namespace
 
 std::uint32_t JournalOperation::checksum(std::uint64_t index) const
@@ -185,6 +217,11 @@ Result<DecodedCommit> decode_commit(CommitNo commit, std::span<const std::byte> 
         payload_used = begin + record.payload_bytes;
         if (operation.continues() && i + 1 == header.operations) {
             return wrong("is damaged: the rest of its last command is missing");
+        }
+        if (i > 0 && result.operations[i - 1].continues() &&
+            !one_command(result.operations[i - 1].record, record)) {
+            return wrong(
+                fmt::format("is damaged: operation {} cannot be of the command before", i));
         }
         last = operation.sequence();
         const auto bytes = payload.subspan(begin, record.payload_bytes);

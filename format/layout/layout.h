@@ -119,8 +119,7 @@ struct Superblock {
     Le64 superblock_near;
     Le64 superblock_far;
     Le64 fixed_blocks;
-    Le64 image_blocks;  // end of the managed space; a multiple of the group size unless the
-                        // host file cannot grow
+    Le64 image_blocks;  // end of the managed space; a multiple of the group size
     // Space at this generation: fixed + used + free = image_blocks.
     Le64 free_blocks;
     Le64 data_blocks;  // used by data extents, each counted once

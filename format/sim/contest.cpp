@@ -20,8 +20,23 @@ struct Contender {
     bool conflict = false;     // ... that came too late
 };
 
+// What `outcome` leaves untouched is what was before.
+Stamps over(const Stamps& before, Stamps outcome)
+{
+    for (std::size_t i = 0; i < outcome.size(); ++i) {
+        outcome[i] = outcome[i] == kUntouched ? before[i] : outcome[i];
+    }
+    return outcome;
+}
+
+bool is_one_of(const std::vector<Stamps>& outcomes, const Stamps& before, const Stamps& found)
+{
+    return std::any_of(outcomes.begin(), outcomes.end(),
+                       [&](const Stamps& outcome) { return over(before, outcome) == found; });
+}
+
 // Every result of some of the contenders in some order; `complete` has those of all of them.
-void collect_outcomes(const Stamps& before, const std::vector<Contender>& contenders,
+void collect_outcomes(std::size_t sectors, const std::vector<Contender>& contenders,
                       std::vector<Stamps>& all, std::vector<Stamps>& complete)
 {
     std::vector<std::size_t> order;
@@ -31,7 +46,7 @@ void collect_outcomes(const Stamps& before, const std::vector<Contender>& conten
         }
     }
     do {
-        Stamps state = before;
+        Stamps state(sectors, kUntouched);
         for (const std::size_t index : order) {
             const Contender& contender = contenders[index];
             std::copy(contender.stamps.begin(), contender.stamps.end(),
@@ -94,7 +109,7 @@ void Workload::do_contest()
                               range.first, range.count, id.value);
     change.patches = {{range.first, before}};
     std::vector<Stamps> complete;
-    collect_outcomes(before, contenders, change.outcomes, complete);
+    collect_outcomes(range.count, contenders, change.outcomes, complete);
     const std::size_t index = ask(volume, std::move(change));
 
     // One more task reads meanwhile.
@@ -116,7 +131,7 @@ void Workload::do_contest()
                 const Range bytes{first * kSectorBytes, contender.range.count * kSectorBytes};
                 results[i] = store_.deallocate(id, {&bytes, 1});
             } else {
-                results[i] = write(id, first, contender.stamps, false);
+                results[i] = write(id, first, contender.stamps, false, StreamId());
             }
             ended();
         });
@@ -126,9 +141,7 @@ void Workload::do_contest()
         const Result<Stamps> found = read(id, range);
         if (!found) {
             excuse(found.error(), "read in a contest");
-        } else if (const std::vector<Stamps>& outcomes = volume.changes[index].outcomes;
-                   *found != before &&
-                   std::find(outcomes.begin(), outcomes.end(), *found) == outcomes.end()) {
+        } else if (*found != before && !is_one_of(volume.changes[index].outcomes, before, *found)) {
             violation(fmt::format("a read beside a {} saw a part of a write: {}",
                                   volume.changes[index].what,
                                   differences(before, *found, range.first)));
@@ -158,21 +171,27 @@ void Workload::do_contest()
         excuse(found.error(), "read after a contest");
         return;
     }
-    if (std::any_of(contenders.begin(), contenders.end(),
-                    [](const Contender& contender) { return contender.conflict; })) {
-        std::vector<Stamps> partly;
-        complete.clear();
-        collect_outcomes(before, contenders, partly, complete);
+    // Those that came too late never were there.
+    std::vector<Stamps> partly;
+    complete.clear();
+    collect_outcomes(range.count, contenders, partly, complete);
+    Change& done = volume.changes[index];
+    done.outcomes = std::move(partly);
+    const std::vector<Stamps>& possible = failed ? done.outcomes : complete;
+    if (!is_one_of(possible, before, *found) && !(failed && *found == before)) {
+        violation(fmt::format("the result of a {} is that of no order: {}", done.what,
+                              differences(over(before, complete[0]), *found, range.first)));
     }
-    const std::vector<Stamps>& possible = failed ? volume.changes[index].outcomes : complete;
-    const bool known = std::find(possible.begin(), possible.end(), *found) != possible.end() ||
-                       (failed && *found == before);
-    if (!known) {
-        violation(fmt::format("the result of a {} is that of no order: {}",
-                              volume.changes[index].what,
-                              differences(complete[0], *found, range.first)));
+    // What no contender touched is not of the contest's making.
+    Stamps& result = done.patches[0].stamps;
+    result = *found;
+    for (std::size_t i = 0; i < result.size(); ++i) {
+        const auto& outcomes = done.outcomes;
+        const bool touched =
+            std::any_of(outcomes.begin(), outcomes.end(),
+                        [i](const Stamps& outcome) { return outcome[i] != kUntouched; });
+        result[i] = touched ? result[i] : kUntouched;
     }
-    volume.changes[index].patches[0].stamps = *found;
     answer(volume, index, {});
     reached(Case::contests);
 }

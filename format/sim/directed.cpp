@@ -5,7 +5,10 @@
 
 #include "format/layout/layout.h"
 #include "format/sim/group_stories.h"
+#include "format/sim/kill_stories.h"
 #include "format/sim/report.h"
+#include "format/sim/reuse.h"
+#include "format/sim/story.h"
 #include "format/sim/stream_stories.h"
 
 namespace coppice::sim {
@@ -16,17 +19,6 @@ constexpr std::uint64_t kBlockSectors = kBlockBytes / kSectorBytes;
 constexpr VolumeId kFirst{1};
 constexpr std::uint64_t kRingBlocks = layout::kMinJournalBlocks;
 constexpr std::uint64_t kMillisecond = 1'000'000;
-
-bool in_ring(const LoggedRequest& request)
-{
-    return request.offset_bytes >= layout::kJournalStart * kBlockBytes &&
-           request.offset_bytes < (layout::kJournalStart + kRingBlocks) * kBlockBytes;
-}
-
-bool is_ring_write(const LoggedRequest& request)
-{
-    return request.kind == IoRequest::Kind::write && in_ring(request);
-}
 
 // A caller that tells the model what it does.
 class Caller {
@@ -68,10 +60,7 @@ public:
     void transact(VolumeId id, const std::vector<Patch>& patches, bool durable,
                   const std::function<void()>& between = nullptr)
     {
-        const Result<TransactionId> begun = store_.begin(id);
-        if (!begun) {
-            violation("no transaction can be begun: " + begun.error().text);
-        }
+        const TransactionId begun = require(store_.begin(id), "begin of a transaction");
         for (const Patch& patch : patches) {
             std::vector<std::byte> bytes(patch.stamps.size() * kSectorBytes);
             write_stamps(patch.stamps, bytes);
@@ -82,12 +71,12 @@ public:
             operation.offset_bytes = patch.first * kSectorBytes;
             operation.length_bytes = bytes.size();
             operation.buffers = {&buffer, 1};
-            operation.transaction = *begun;
+            operation.transaction = begun;
             require(store_.perform(operation), "a staged write");
         }
         if (between) {
             between();
-            expect_conflict(store_.commit(*begun, durable));
+            expect_conflict(store_.commit(begun, durable));
             return;
         }
         Change change;
@@ -95,7 +84,7 @@ public:
             fmt::format("transaction of {} pieces in volume {}", patches.size(), id.value);
         change.durable = durable;
         change.patches = patches;
-        perform(id, std::move(change), [&] { return store_.commit(*begun, durable); });
+        perform(id, std::move(change), [&] { return store_.commit(begun, durable); });
     }
 
     void clone(VolumeId to, std::uint64_t first, VolumeId from, const SectorRange& range)
@@ -123,10 +112,7 @@ public:
     {
         const Event asked = clock_.tick();
         require(store_.checkpoint(), "checkpoint");
-        const Event answered = clock_.tick();
-        for (auto& [id, volume] : model_.volumes) {
-            volume.flushes.push_back({asked, answered});
-        }
+        model_.note_all_durable(asked, clock_.tick());
     }
 
     VolumeId create_volume(std::uint64_t sectors)
@@ -138,24 +124,13 @@ public:
         Volume made;
         made.name = wanted.name;
         made.created_asked = clock_.tick();
-        const Result<VolumeId> id = store_.create_volume(wanted);
+        made.id = require(store_.create_volume(wanted), "create of a volume");
         made.created_answered = clock_.tick();
-        if (!id) {
-            violation("a volume cannot be made: " + id.error().text);
-        }
-        made.id = *id;
         made.start.assign(sectors, kZeroes);
         made.now = made.start;
-        model_.volumes[id->value] = std::move(made);
-        return *id;
-    }
-
-    static void require(const Status& status, const std::string& what)
-    {
-        if (!status) {
-            violation(fmt::format("{} failed with {}: {}", what, error_name(status.error().code),
-                                  status.error().text));
-        }
+        const VolumeId id = made.id;
+        model_.volumes[id.value] = std::move(made);
+        return id;
     }
 
 private:
@@ -191,21 +166,11 @@ private:
     EventClock& clock_;
 };
 
-Stamps stamps_from(Stamp first, std::uint64_t count)
-{
-    Stamps stamps(count);
-    for (Stamp& stamp : stamps) {
-        stamp = first++;
-    }
-    return stamps;
-}
-
+// Background work only where the story asks for it.
 Plan steady_plan()
 {
-    Plan plan;
-    plan.closes = false;
-    plan.tick_ns = 3'600'000'000'000;  // background work only where the story asks for it
-    plan.disk.slow_percent = 0;
+    Plan plan = story_plan();
+    plan.commit_interval_ns = Plan().commit_interval_ns;
     plan.cache_bytes = 4 << 20;
     return plan;
 }
@@ -222,8 +187,16 @@ Model new_model(std::uint64_t volume_bytes)
     return model;
 }
 
-bool keep_all(LoggedRequest&) { return true; }
-bool keep_none(LoggedRequest&) { return false; }
+// Behind each write to the journal, with all that was completed.
+void examine_after_each_ring_write(const StoreKind& kind, const Recording& recording)
+{
+    CutMaker maker(recording.log);
+    for (const LoggedRequest& request : recording.log.requests) {
+        if (is_ring_write(request)) {
+            examine(kind, maker.cut(request.completed, keep_all), recording, request.completed);
+        }
+    }
+}
 
 // ---- The stories ----------------------------------------------------------------------------
 
@@ -254,12 +227,7 @@ void long_command_is_whole(const StoreKind& kind)
                    }
                    caller.flush(kFirst);
                });
-    CutMaker maker(recording.log);
-    for (const LoggedRequest& request : recording.log.requests) {
-        if (is_ring_write(request)) {
-            examine(kind, maker.cut(request.completed, keep_all), recording, request.completed);
-        }
-    }
+    examine_after_each_ring_write(kind, recording);
 }
 
 // A commit of many blocks of which one did not arrive counts for nothing.
@@ -347,6 +315,69 @@ void flush_of_more_than_the_ring(const StoreKind& kind)
                });
     CutMaker maker(recording.log);
     examine(kind, maker.cut(recording.ended, keep_none), recording, recording.ended);
+}
+
+// A command of many blocks of the journal begins so many blocks before the end of the ring and goes
+// on at its start: two writes of the host, of which none, one or both are done.
+void commit_around_the_end_at(const StoreKind& kind, std::uint64_t blocks_before)
+{
+    constexpr std::uint64_t kBlocks = 6000;
+    constexpr std::uint64_t kVolumeBytes = kBlocks * kBlockBytes;
+    const Context context(fmt::format("{} blocks before the end", blocks_before));
+    const SparseBytes image = fresh_image(kind, 13, kVolumeBytes);
+    Plan plan = steady_plan();
+    plan.late_write_blocks = 0;  // commits of one block
+    const Recording recording =
+        record(kind, image, new_model(kVolumeBytes), plan, 1,
+               [&](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+                   Caller caller(store, model, clock);
+                   store.pause();
+                   caller.write(kFirst, 0, stamps_from(1, kBlocks * kBlockSectors));
+                   caller.flush(kFirst);
+                   for (Stamp stamp = 1'000'000; store.info().journal_used_bytes <
+                                                 (kRingBlocks - blocks_before) * kBlockBytes;
+                        stamp += kBlockSectors) {
+                       caller.write(kFirst, 0, stamps_from(stamp, kBlockSectors), true);
+                   }
+                   caller.checkpoint();
+                   std::vector<SectorRange> ranges;
+                   for (std::uint64_t block = 1; block < kBlocks; block += 2) {
+                       ranges.push_back({block * kBlockSectors, kBlockSectors});
+                   }
+                   caller.deallocate(kFirst, ranges);
+                   caller.flush(kFirst);
+                   store.resume();
+               });
+    const auto& requests = recording.log.requests;
+    std::size_t last = 0;  // the part before the end
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        const std::uint64_t end = requests[i].offset_bytes + requests[i].length_bytes;
+        const bool ends_ring = end == (layout::kJournalStart + kRingBlocks) * kBlockBytes;
+        last = is_ring_write(requests[i]) && ends_ring ? i : last;
+    }
+    if (last == 0 || last + 1 >= requests.size() || !is_ring_write(requests[last + 1])) {
+        violation("no commit goes around the end: the scenario shows nothing");
+    }
+    const LoggedRequest& before = requests[last];
+    const LoggedRequest& behind = requests[last + 1];
+    const Event event = std::max(before.completed, behind.completed);
+    for (unsigned kept = 0; kept < 4; ++kept) {
+        CutMaker maker(recording.log);
+        const SparseBytes left = maker.cut(event, [&](LoggedRequest& request) {
+            return request.submitted == before.submitted   ? (kept & 1U) != 0
+                   : request.submitted == behind.submitted ? (kept & 2U) != 0
+                                                           : true;
+        });
+        reached(Case::cuts_in_commits_around_the_end);
+        examine(kind, left, recording, event);
+    }
+}
+
+void commit_around_the_end(const StoreKind& kind)
+{
+    for (const std::uint64_t blocks : {2U, 3U, 20U, 46U}) {
+        commit_around_the_end_at(kind, blocks);
+    }
 }
 
 // A crash finds the ring filled to its last block but one, and crashes follow each other: every
@@ -443,7 +474,7 @@ void slow_reader_keeps_its_blocks(const StoreKind& kind)
                bool ended = false;
                Task* self = tasks.current();
                // The map is read first, so that only the data are slow.
-               Caller::require(store.read(kFirst, 0, {&buffer, 1}), "read");
+               require(store.read(kFirst, 0, {&buffer, 1}), "read");
                slow = true;
                tasks.spawn([&] {
                    done = store.read(kFirst, 0, {&buffer, 1});
@@ -468,11 +499,53 @@ void slow_reader_keeps_its_blocks(const StoreKind& kind)
                while (!ended) {
                    tasks.suspend();
                }
-               Caller::require(done, "the slow read");
+               require(done, "the slow read");
                if (const Stamps found = read_stamps(bytes); found != old) {
                    violation("the slow read saw later contents: " + differences(old, found, 0));
                }
            });
+}
+
+// The blocks of a group are given out until the first ones come round again, which checkpoints have
+// freed; the power fails while they are written anew and no later checkpoint has been.
+void freed_blocks_are_used_again(const StoreKind& kind)
+{
+    constexpr std::uint64_t kVolumeBytes = 256 * kBlockBytes;
+    constexpr std::uint64_t kWriteSectors = 64 * kBlockSectors;
+    const SparseBytes image = fresh_image(kind, 14, kVolumeBytes);
+    const Recording recording = record(
+        kind, image, new_model(kVolumeBytes), steady_plan(), 1,
+        [](FiberTasks&, Store& store, Model& model, EventClock& clock) {
+            Caller caller(store, model, clock);
+            Stamp next = 1;
+            for (std::uint64_t i = 0; i < 2 * layout::kGroupBlocks / 64; ++i) {
+                caller.write(kFirst, i % 4 * kWriteSectors, stamps_from(next, kWriteSectors));
+                next += kWriteSectors;
+                if (i % 16 == 0) {
+                    caller.checkpoint();
+                }
+            }
+        });
+    const auto reuse = reuse_before_checkpoints(recording.log);
+    if (reuse.empty()) {
+        violation("no block was used again: the scenario shows nothing");
+    }
+    Random random(1);
+    std::vector<Event> events;
+    for (unsigned i = 0; i < 40; ++i) {
+        events.push_back(random.between(reuse.front().first, recording.ended));
+    }
+    std::sort(events.begin(), events.end());
+    CutMaker maker(recording.log);
+    for (const Event event : events) {
+        CutSummary summary;
+        const SparseBytes left = maker.cut(event, random, summary);
+        const Context context(summary.text());
+        if (within(reuse, event)) {
+            reached(Case::cuts_with_reuse);
+        }
+        examine(kind, left, recording, event);
+    }
 }
 
 // A clone that builds on another volume's pending write takes that along when it is flushed.
@@ -493,48 +566,6 @@ void clone_takes_its_source_along(const StoreKind& kind)
     examine(kind, maker.cut(recording.ended, keep_all), recording, recording.ended);
 }
 
-// The process is killed, not the host: what it wrote and never synced is still to be seen. Who
-// opens the image anew, sees it and flushes has been promised it.
-void flush_covers_what_recovery_showed(const StoreKind& kind)
-{
-    constexpr std::uint64_t kVolumeBytes = 64 * kBlockBytes;
-    const SparseBytes image = fresh_image(kind, 7, kVolumeBytes);
-    FiberTasks tasks({.stack_bytes = 64 * 1024, .seed = 1, .virtual_time = true});
-    Recording recording;
-    recording.model = new_model(kVolumeBytes);
-    SimDisk disk(tasks, recording.clock, image, {});
-    const auto with_store = [&](const std::function<void(Store&)>& body) {
-        tasks.run([&] {
-            OpenOptions options;
-            options.commit_interval_ns = 1;
-            auto store = kind.open(disk, options);
-            if (!store) {
-                violation("open failed: " + store.error().text);
-            }
-            body(**store);
-            (*store)->abandon();
-            store->reset();
-        });
-        tasks.run_until_idle();
-    };
-    with_store([&](Store& store) {
-        Caller(store, recording.model, recording.clock)
-            .write(kFirst, 0, stamps_from(1, kBlockSectors));
-        tasks.sleep_until(tasks.now_ns() + 10 * kMillisecond);
-        store.tick();
-        tasks.sleep_until(tasks.now_ns() + 100 * kMillisecond);
-    });
-    with_store([&](Store& store) {
-        if (store.info().replayed_operations == 0) {
-            violation("nothing was replayed: the scenario shows nothing");
-        }
-        Caller(store, recording.model, recording.clock).flush(kFirst);
-    });
-    const Event end = recording.clock.tick();
-    CutMaker maker(disk.log());
-    examine(kind, maker.cut(end, [](LoggedRequest&) { return false; }), recording, end);
-}
-
 // Creation is cut anywhere: the image is whole, or is refused with an error.
 void cut_while_created(const StoreKind& kind)
 {
@@ -546,7 +577,7 @@ void cut_while_created(const StoreKind& kind)
         options.uuid.bytes.fill(7);
         options.volume_bytes = 64 * kBlockBytes;
         options.journal_bytes = kRingBlocks * kBlockBytes;
-        Caller::require(kind.create(disk, options), "create");
+        require(kind.create(disk, options), "create");
     });
     const Event created = clock.tick();
     Random random(1);
@@ -637,12 +668,7 @@ void transaction_is_whole(const StoreKind& kind)
                    }
                    caller.flush(kFirst);
                });
-    CutMaker maker(recording.log);
-    for (const LoggedRequest& request : recording.log.requests) {
-        if (is_ring_write(request)) {
-            examine(kind, maker.cut(request.completed, keep_all), recording, request.completed);
-        }
-    }
+    examine_after_each_ring_write(kind, recording);
 }
 
 // Who changes a block first wins, also where the two change different parts of it.
@@ -677,7 +703,7 @@ std::vector<Directed> with(std::vector<Directed> more, std::vector<Directed> all
 const std::vector<Directed>& directed_scenarios()
 {
     static const std::vector<Directed> scenarios = with(
-        with(group_stories(), stream_stories()),
+        with(kill_stories(), with(group_stories(), stream_stories())),
         {
             {"long-command-is-whole", {Rule::atomic_commands}, long_command_is_whole},
             {"torn-commit-is-nothing", {Rule::whole_commits}, torn_commit_is_nothing},
@@ -688,13 +714,14 @@ const std::vector<Directed>& directed_scenarios()
              {Rule::close_recovery, Rule::chained_blocks},
              dropped_commits_stay_dropped},
             {"slow-reader-keeps-its-blocks", {Rule::pinned_readers}, slow_reader_keeps_its_blocks},
+            {"freed-blocks-are-used-again", {}, freed_blocks_are_used_again},
             {"replay-goes-by-sequence", {Rule::replay_in_order}, replay_goes_by_sequence},
             {"clone-takes-its-source-along", {Rule::joined_domains}, clone_takes_its_source_along},
             {"transaction-is-whole", {Rule::transaction_is_one_command}, transaction_is_whole},
             {"transaction-comes-too-late",
              {Rule::first_committer_wins},
              transaction_comes_too_late},
-            {"flush-covers-what-recovery-showed", {}, flush_covers_what_recovery_showed},
+            {"commit-around-the-end", {Rule::whole_commits}, commit_around_the_end},
             {"cut-while-created", {}, cut_while_created},
         });
     return scenarios;

@@ -5,6 +5,7 @@
 
 #include "format/layout/layout.h"
 #include "format/sim/report.h"
+#include "format/sim/story.h"
 
 namespace coppice::sim {
 
@@ -16,26 +17,6 @@ constexpr VolumeId kOther{3};
 constexpr ConsistencyGroup kGroup{1};
 constexpr std::uint64_t kBlockSectors = kBlockBytes / kSectorBytes;
 constexpr std::uint64_t kVolumeSectors = 16 * kBlockSectors;
-
-// Nothing happens by itself, and data of writes stay in memory until something needs them.
-Plan story_plan()
-{
-    Plan plan;
-    plan.closes = false;
-    plan.tick_ns = 3'600'000'000'000;
-    plan.commit_interval_ns = 1;
-    plan.punch_delay_ns = plan.tick_ns;
-    plan.disk.slow_percent = 0;
-    return plan;
-}
-
-void require(const Status& status, const char* what)
-{
-    if (!status) {
-        violation(fmt::format("{} failed with {}: {}", what, error_name(status.error().code),
-                              status.error().text));
-    }
-}
 
 // An image with three volumes, and what is done to them, which the model hears of.
 class Volumes {
@@ -74,6 +55,7 @@ public:
         }
         Change change;
         change.what = fmt::format("write of block {} of volume {}", block, id.value);
+        change.stream = stream;
         change.durable = fua;
         change.patches = {{block * kBlockSectors, stamps}};
         change.asked = clock_.tick();
@@ -202,9 +184,7 @@ void cut_everywhere(const StoreKind& kind, const Tale& tale)
 {
     const Recording recording = told(kind, tale);
     for (const LoggedRequest& request : recording.log.requests) {
-        const std::uint64_t block = request.offset_bytes / kBlockBytes;
-        if (request.kind == IoRequest::Kind::write && block >= layout::kJournalStart &&
-            block < layout::kJournalStart + layout::kMinJournalBlocks) {
+        if (is_ring_write(request)) {
             CutMaker maker(recording.log);
             cut_at(kind, recording, maker, request.completed);
         }
@@ -257,11 +237,7 @@ void groups_are_apart(const StoreKind& kind)
 
 StreamId open_stream(Store& store, VolumeId id)
 {
-    const Result<StreamId> stream = store.open_stream(id);
-    if (!stream) {
-        violation("a stream cannot be opened: " + stream.error().text);
-    }
-    return *stream;
+    return require(store.open_stream(id), "open of a stream");
 }
 
 // Block 0 of `from` is cloned to the other volume, which is flushed; then the power fails. These

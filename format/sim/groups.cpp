@@ -50,7 +50,7 @@ void Workload::join_group(VolumeId id, ConsistencyGroup group)
         return;
     }
     volume.groups.back().answered = flush.answered;
-    volume.flushes.push_back(flush);  // what came before is durable
+    model_.note_all_durable(flush.asked, flush.answered);
     reached(group == ConsistencyGroup() ? Case::groups_left : Case::groups_joined);
 }
 
@@ -97,8 +97,8 @@ void Workload::do_snapshot_group()
         }
         return;
     }
+    model_.note_all_durable(asked, answered);
     for (Volume& made : snapshots) {
-        model_.find(made.parent)->flushes.push_back({asked, answered});
         model_.volumes[made.id.value] = std::move(made);
     }
     model_.together.push_back(*result);

@@ -1,5 +1,5 @@
 // The management operations of the workload: snapshots, volumes, sizes and names. Each is durable
-// when it returns.
+// when it returns, with everything that was answered before it.
 #include <algorithm>
 #include <fmt/format.h>
 
@@ -70,7 +70,7 @@ void Workload::do_snapshot()
     }
     made.start = *found;
     made.now = *found;
-    parent.flushes.push_back({made.created_asked, made.created_answered});
+    model_.note_all_durable(made.created_asked, made.created_answered);
     model_.volumes[made.id.value] = std::move(made);
     reached(Case::snapshots);
 }
@@ -130,6 +130,7 @@ void Workload::do_clone_volume()
     if (model_.find(made.id) != nullptr) {
         violation(fmt::format("a clone got the number {}, which was used before", made.id.value));
     }
+    model_.note_all_durable(made.created_asked, made.created_answered);
     model_.volumes[made.id.value] = std::move(made);
     reached(Case::volume_clones);
 }
@@ -161,6 +162,7 @@ void Workload::do_create_volume()
     if (model_.find(made.id) != nullptr) {
         violation(fmt::format("a volume got the number {}, which was used before", made.id.value));
     }
+    model_.note_all_durable(made.created_asked, made.created_answered);
     model_.volumes[made.id.value] = std::move(made);
     reached(Case::volumes_created);
 }
@@ -187,6 +189,7 @@ void Workload::do_remove()
     }
     if (status) {
         volume.removed_answered = answered;
+        model_.note_all_durable(volume.removed_asked, answered);
         reached(volume.snapshot ? Case::snapshots_removed : Case::volumes_removed);
         return;
     }
@@ -254,6 +257,7 @@ void Workload::do_rename()
         }
         change.answered = kNever;
     } else {
+        model_.note_all_durable(change.asked, change.answered);
         reached(Case::renames);
     }
     model_.find(id)->names.push_back(change);
@@ -262,15 +266,18 @@ void Workload::do_rename()
 void Workload::do_set_flush_mode()
 {
     const VolumeId id = choose(true, false);
-    if (id == VolumeId(0)) {
-        return;
+    if (id != VolumeId(0)) {
+        set_flush_mode(id, random_.chance(50) ? FlushMode::ordered : FlushMode::durable);
     }
+}
+
+void Workload::set_flush_mode(VolumeId id, FlushMode mode)
+{
     const auto held = locks_.take({{Hold::Kind::volume_alone, id}});
     if (!still_there(id)) {
         return;
     }
     Volume& volume = *model_.find(id);
-    const FlushMode mode = random_.chance(50) ? FlushMode::ordered : FlushMode::durable;
     Flush flush;
     flush.asked = clock_.tick();
     const Status status = store_.set_flush_mode(id, mode);
@@ -280,7 +287,7 @@ void Workload::do_set_flush_mode()
         return;
     }
     volume.ordered = mode == FlushMode::ordered;
-    volume.flushes.push_back(flush);  // what came before is durable in any case
+    model_.note_all_durable(flush.asked, flush.answered);  // in either mode
     reached(Case::flush_mode_changes);
 }
 

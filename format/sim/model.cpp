@@ -7,11 +7,12 @@
 
 namespace coppice::sim {
 
-Event Volume::flushed_at(Event event) const
+Event Volume::flushed_at(Event event, StreamId stream) const
 {
     Event flushed = 0;
     for (const Flush& flush : flushes) {
-        if (flush.answered <= event) {
+        const bool covers = flush.stream == StreamId() || flush.stream == stream;
+        if (covers && flush.answered <= event) {
             flushed = std::max(flushed, flush.asked);
         }
     }
@@ -41,15 +42,34 @@ std::vector<VolumeId> Model::members(ConsistencyGroup group, Event now) const
     return found;
 }
 
+std::vector<VolumeId> Model::with_group(VolumeId id, Event from, Event until) const
+{
+    const auto group = volumes.at(id.value).settled_group(from, until);
+    const bool grouped = group && *group != ConsistencyGroup();
+    std::vector<VolumeId> found;
+    for (const auto& [number, volume] : volumes) {
+        if (volume.id == id || (grouped && volume.settled_group(from, until) == group)) {
+            found.push_back(volume.id);
+        }
+    }
+    return found;
+}
+
 void Model::note_flush(VolumeId id, const Flush& flush)
 {
-    const auto group = find(id)->settled_group(flush.asked, flush.answered);
-    const bool grouped = group && *group != ConsistencyGroup();
-    for (auto& [number, volume] : volumes) {
-        if (volume.id == id ||
-            (grouped && volume.settled_group(flush.asked, flush.answered) == group)) {
-            volume.flushes.push_back(flush);
-        }
+    if (flush.stream != StreamId()) {
+        volumes.at(id.value).flushes.push_back(flush);
+        return;
+    }
+    for (const VolumeId covered : with_group(id, flush.asked, flush.answered)) {
+        volumes.at(covered.value).flushes.push_back(flush);
+    }
+}
+
+void Model::note_all_durable(Event asked, Event answered)
+{
+    for (auto& [id, volume] : volumes) {
+        volume.flushes.push_back({asked, answered});
     }
 }
 
@@ -105,25 +125,15 @@ public:
         }
         std::sort(by_answer_.begin(), by_answer_.end(),
                   [](const Change* a, const Change* b) { return a->answered < b->answered; });
-        flushed_ = question.crash
-                       ? std::max(volume.flushed_at(question.until), question.required_before)
-                       : 0;
         recount();
     }
 
     // Does the volume's state of this moment agree? Moments are tried in ascending order.
     bool agrees_at(Event moment) { return try_moment(moment); }
-    const Match& last_match() const { return match_; }
     // What differs from the nearest of the moments, which have all been tried.
     std::string explain(const std::vector<Event>& moments);
 
 private:
-    bool required(const Change& change) const
-    {
-        return question_.crash && (change.answered < flushed_ ||
-                                   (change.durable && change.answered <= question_.until));
-    }
-
     // The part of the state that is compared.
     SectorRange window() const
     {
@@ -149,7 +159,7 @@ private:
     bool try_moment(Event moment);
     // In how many sectors of the window a patch differs from what was found.
     std::uint64_t distance(std::uint64_t first, const Stamps& stamps) const;
-    bool settle_open(const Change& change, std::uint64_t& explained, Match& match);
+    bool settle_open(const Change& change, std::uint64_t& explained) const;
 
     const Volume& volume_;
     const Stamps& found_;
@@ -158,8 +168,6 @@ private:
     std::uint64_t difference_ = 0;
     std::vector<const Change*> by_answer_;
     std::size_t answered_ = 0;
-    Event flushed_ = 0;
-    Match match_;
     // The nearest miss; its text is made by a second walk.
     std::uint64_t nearest_ = UINT64_MAX;
     Event nearest_moment_ = 0;
@@ -209,7 +217,9 @@ void Matcher::answer_until(Event moment)
         }
         for (const Patch& patch : change.patches) {
             for (std::size_t i = 0; i < patch.stamps.size(); ++i) {
-                set(patch.first + i, patch.stamps[i]);
+                if (patch.stamps[i] != kUntouched) {
+                    set(patch.first + i, patch.stamps[i]);
+                }
             }
         }
     }
@@ -225,14 +235,15 @@ std::uint64_t Matcher::distance(std::uint64_t first, const Stamps& stamps) const
     for (std::size_t i = 0; i < stamps.size(); ++i) {
         const std::uint64_t sector = first + i;
         if (sector >= range.first && sector < range.end()) {
-            count += differs(sector, stamps[i]) ? 1U : 0U;
+            const Stamp stamp = stamps[i] == kUntouched ? state_[sector] : stamps[i];
+            count += differs(sector, stamp) ? 1U : 0U;
         }
     }
     return count;
 }
 
 // Decides whether an open change is in. `explained` grows by the differences that are its own.
-bool Matcher::settle_open(const Change& change, std::uint64_t& explained, Match& match)
+bool Matcher::settle_open(const Change& change, std::uint64_t& explained) const
 {
     std::uint64_t old_distance = 0;
     std::uint64_t new_distance = 0;
@@ -243,65 +254,33 @@ bool Matcher::settle_open(const Change& change, std::uint64_t& explained, Match&
         new_distance += distance(patch.first, patch.stamps);
     }
     for (const Stamps& outcome : change.outcomes) {
-        if (required(change)) {
-            break;
-        }
         new_distance = std::min(new_distance, distance(change.patches[0].first, outcome));
     }
     explained += old_distance;
-    if (new_distance == 0 && old_distance != 0) {
-        match.kept_open += change.answered > question_.until ? 1U : 0U;
-        match.kept_unflushed += change.answered <= question_.until && !required(change) ? 1U : 0U;
-        return true;
-    }
-    if (required(change)) {
-        return new_distance == 0;
-    }
-    return old_distance == 0;
+    return old_distance == 0 || new_distance == 0;
 }
 
 bool Matcher::try_moment(Event moment)
 {
     answer_until(moment);
-    Match match;
     std::uint64_t explained = 0;
     std::string unsettled;
     bool whole_in = false;
     for (const Change& change : volume_.changes) {
-        if (change.failed) {
-            continue;
-        }
-        if (change.asked > moment) {
-            if (required(change)) {
-                unsettled = fmt::format("durable {} is missing", change.what);
-            }
-            match.lost_answered += change.answered <= question_.until ? 1U : 0U;
-            continue;
-        }
-        if (change.answered <= moment) {
-            match.kept_unflushed += required(change) ? 0U : 1U;
+        if (change.failed || change.asked > moment || change.answered <= moment) {
             continue;
         }
         if (change.whole) {
-            const bool in = *change.whole == found_ && question_.whole_volume;
-            whole_in = whole_in || in;
-            if (!in && required(change)) {
-                unsettled = fmt::format("durable {} is missing", change.what);
-            }
-            continue;
-        }
-        if (!settle_open(change, explained, match)) {
-            unsettled = fmt::format("open {} is neither in nor out{}", change.what,
-                                    required(change) ? " (it is durable)" : "");
+            whole_in = whole_in || (*change.whole == found_ && question_.whole_volume);
+        } else if (!settle_open(change, explained)) {
+            unsettled = fmt::format("open {} is neither in nor out", change.what);
         }
     }
     if (whole_in && unsettled.empty()) {
-        match_ = match;
         return true;
     }
     const std::uint64_t left = same_size() ? difference_ - explained : UINT64_MAX - 1;
     if (same_size() && unsettled.empty() && difference_ == explained) {
-        match_ = match;
         return true;
     }
     const std::uint64_t miss = left + (unsettled.empty() ? 0 : 1);
@@ -351,8 +330,7 @@ std::vector<Event> moments_of(const std::vector<Member>& members)
 
 }  // namespace
 
-std::optional<std::vector<Match>> match_together(const std::vector<Member>& members,
-                                                 std::string& why_not)
+bool match_together(const std::vector<Member>& members, std::string& why_not)
 {
     const std::vector<Event> moments = moments_of(members);
     std::vector<Matcher> matchers;
@@ -360,35 +338,32 @@ std::optional<std::vector<Match>> match_together(const std::vector<Member>& memb
         matchers.emplace_back(*member.volume, *member.found, member.question);
     }
     std::vector<std::vector<Event>> agreed(members.size());
-    // The last moment that agrees counts: most of what was written is usually there.
-    std::optional<std::vector<Match>> best;
+    why_not.clear();
     for (const Event moment : moments) {
-        std::vector<Match> matches;
+        std::size_t agree = 0;
         for (std::size_t i = 0; i < matchers.size(); ++i) {
             if (matchers[i].agrees_at(moment)) {
                 agreed[i].push_back(moment);
-                matches.push_back(matchers[i].last_match());
+                ++agree;
             }
         }
-        if (matches.size() == members.size()) {
-            best = std::move(matches);
+        if (agree == members.size()) {
+            return true;
         }
     }
-    why_not.clear();
-    for (std::size_t i = 0; i < matchers.size() && !best; ++i) {
+    for (std::size_t i = 0; i < matchers.size(); ++i) {
         why_not += fmt::format("{}volume {}: ", i == 0 ? "" : "; ", members[i].volume->id.value);
         why_not += agreed[i].empty() ? matchers[i].explain(moments)
                                      : fmt::format("agrees between events {} and {}",
                                                    agreed[i].front(), agreed[i].back());
     }
-    return best;
+    return false;
 }
 
-std::optional<Match> match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
-                           std::string& why_not)
+bool match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
+           std::string& why_not)
 {
-    const auto matches = match_together({{&volume, &found, question}}, why_not);
-    return matches ? std::optional<Match>(matches->front()) : std::nullopt;
+    return match_together({{&volume, &found, question}}, why_not);
 }
 
 }  // namespace coppice::sim

@@ -9,10 +9,7 @@
 // them are in, and the check is exact. Where it lets several race for the same sectors (a contest)
 // the change lists every outcome.
 //
-// After a cut, a volume must hold its state of some moment t before the cut, and everything that a
-// flush (or a forced write, or a management operation) had made durable must be in. That is
-// promise 3: a prefix in the order of effect, and every flushed one. The volumes of a consistency
-// group must hold their states of one moment.
+// This is how a run is compared while it goes on. What may be there after a cut says judge.h.
 #pragma once
 
 #include <cstdint>
@@ -45,9 +42,22 @@ struct Patch {
     SectorRange range() const { return {first, stamps.size()}; }
 };
 
+// What a change read of a volume, as it was when that was asked for: it is there only with what
+// others had done to that before.
+struct BuiltOn {
+    VolumeId volume;
+    SectorRange range;
+    Event asked = 0;
+};
+
+// A sector that this outcome of a contest leaves as it was.
+inline constexpr Stamp kUntouched = ~Stamp{1};
+
 // One change of one volume, open from `asked` to `answered`.
 struct Change {
-    std::string what;  // for the text of a violation
+    std::string what;   // for the text of a violation
+    StreamId stream{};  // of its volume; a transaction has the volume's own order
+    bool transaction = false;
     Event asked = 0;
     Event answered = kNever;
     bool failed = false;   // it has no effect, at no time; where that is not known (a failed sync)
@@ -56,15 +66,26 @@ struct Change {
     std::vector<Patch> patches;
     // Resize and rollback replace all; nothing else is open meanwhile.
     std::optional<Stamps> whole;
+    std::vector<BuiltOn> sources;  // of a clone
     // A contest: the outcomes that are possible while it is open, beside what was there before.
     // Each covers the range of the only patch, which holds the outcome once that is known.
     std::vector<Stamps> outcomes;
 };
 
-// A flush covers what was answered before it was asked for, once it is answered.
+// A flush covers what was answered before it was asked for, once it is answered: of one stream, or
+// of the whole volume.
 struct Flush {
     Event asked = 0;
     Event answered = kNever;
+    StreamId stream{};
+};
+
+// An ordered flush makes nothing durable, but what is behind it, in any stream of these volumes, is
+// not there without what is before it.
+struct OrderedFlush {
+    Event asked = 0;
+    Event answered = kNever;
+    std::vector<VolumeId> volumes;
 };
 
 struct NameChange {
@@ -99,8 +120,8 @@ struct Volume {
 
     // The group that it was surely in all the time between the two; nothing if it changed.
     std::optional<ConsistencyGroup> settled_group(Event from, Event until) const;
-    // Everything answered before this is durable at a cut at `event`.
-    Event flushed_at(Event event) const;
+    // What the stream had answered before this is durable at a cut at `event`.
+    Event flushed_at(Event event, StreamId stream) const;
     bool must_exist(Event event) const
     {
         return created_answered <= event && removed_asked > event;
@@ -116,36 +137,34 @@ struct Model {
     std::vector<std::vector<VolumeId>> together;
     // From when to when transactions were open.
     std::vector<std::pair<Event, Event>> transactions;
+    std::vector<OrderedFlush> ordered_flushes;
 
     Volume* find(VolumeId id);
     // The volumes that are there now (created, not being removed).
     std::vector<VolumeId> present() const;
     // Those of them that are in this group, and no change of that is under way.
     std::vector<VolumeId> members(ConsistencyGroup group, Event now) const;
-    // A flush of the volume that makes durable was answered: it covers the volume's group.
+    // The volume, and those that were in its group all the time between the two.
+    std::vector<VolumeId> with_group(VolumeId id, Event from, Event until) const;
+    // A flush of the volume, or of one of its streams, that makes durable was answered. The first
+    // covers the volume's group.
     void note_flush(VolumeId id, const Flush& flush);
-};
-
-// What a match of contents found out, for the counters.
-struct Match {
-    std::uint64_t lost_answered = 0;   // answered before the cut, and gone (none was flushed)
-    std::uint64_t kept_unflushed = 0;  // not flushed, and there
-    std::uint64_t kept_open = 0;       // not answered, and there
+    // So was something that takes everything along that was answered before it was asked for: a
+    // checkpoint, or management.
+    void note_all_durable(Event asked, Event answered);
 };
 
 // Looks for a moment in [from, until] whose state agrees with `found`, which are the sectors from
-// `first` on (all of the volume if `whole_volume`). With `crash`, flushed changes must be in.
-// On failure the text says what differs from the nearest state.
+// `first` on (all of the volume if `whole_volume`). On failure the text says what differs from the
+// nearest state.
 struct MatchQuestion {
     Event from = 0;
     Event until = 0;
     std::uint64_t first = 0;
     bool whole_volume = true;
-    bool crash = false;
-    Event required_before = 0;  // besides: what was answered before this must be in
 };
-std::optional<Match> match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
-                           std::string& why_not);
+bool match(const Volume& volume, const Stamps& found, const MatchQuestion& question,
+           std::string& why_not);
 
 // The same for several volumes that have one order: one moment must do for all of them. `from` and
 // `until` are those of the first.
@@ -154,8 +173,7 @@ struct Member {
     const Stamps* found = nullptr;
     MatchQuestion question;
 };
-std::optional<std::vector<Match>> match_together(const std::vector<Member>& members,
-                                                 std::string& why_not);
+bool match_together(const std::vector<Member>& members, std::string& why_not);
 
 // The first differences of two runs of sectors, in words.
 std::string differences(const Stamps& expected, const Stamps& found, std::uint64_t first);

@@ -1,5 +1,7 @@
 #include "format/sim/plan.h"
 
+#include <algorithm>
+
 namespace coppice::sim {
 
 namespace {
@@ -17,6 +19,8 @@ constexpr std::array<unsigned, kActions> kUsualWeights = {
     /*contest*/ 3,
     /*transaction*/ 8,
     /*write_ranges*/ 4,
+    /*open_stream*/ 4,
+    /*close_stream*/ 1,
     /*flush*/ 8,
     /*checkpoint*/ 2,
     /*rest*/ 3,
@@ -39,6 +43,41 @@ void draw_host(Plan& plan, Random& random)
     plan.disk.shortest_ns = random.between(500, 5'000);
     plan.disk.longest_ns = plan.disk.shortest_ns + random.between(1'000, 500'000);
     plan.disk.slow_percent = static_cast<unsigned>(random.below(15));
+}
+
+// Several orders in few blocks, transactions among them: who flushes one leaves the others pending,
+// but for what it is built on. Nothing else brings them into the journal.
+void draw_streams(Plan& plan, Random& random)
+{
+    plan.profile = "streams";
+    plan.volume_bytes = random.between(16, 128) * 4096;
+    plan.fibers = static_cast<unsigned>(random.between(2, 6));
+    plan.stream_percent = static_cast<unsigned>(random.between(60, 95));
+    plan.aligned_percent = static_cast<unsigned>(random.between(50, 100));
+    plan.hot_percent = static_cast<unsigned>(random.below(50));
+    plan.largest_sectors = random.between(8, 24);
+    plan.durable_percent = 5;
+    plan.commit_interval_ns = random.chance(70) ? 5'000'000'000 : plan.commit_interval_ns;
+    plan.weights[at(Action::transaction)] = static_cast<unsigned>(random.between(20, 60));
+    plan.weights[at(Action::write_ranges)] = static_cast<unsigned>(random.between(5, 20));
+    plan.weights[at(Action::clone)] = static_cast<unsigned>(random.between(2, 15));
+    plan.weights[at(Action::flush)] = static_cast<unsigned>(random.between(10, 30));
+    plan.weights[at(Action::open_stream)] = 15;
+    plan.weights[at(Action::checkpoint)] = static_cast<unsigned>(random.below(2));
+    plan.forced_percent = static_cast<unsigned>(random.below(10));
+    if (random.chance(35)) {
+        // What lies behind an ordered flush is taken along by another volume, and what lies before?
+        plan.ordered_first = true;
+        plan.first_volumes = 1;
+        plan.grouped = random.chance(20);
+        plan.most_volumes = std::max<std::uint64_t>(plan.most_volumes, 3);
+        plan.weights[at(Action::clone)] = 40;
+        plan.weights[at(Action::flush)] = 30;
+    }
+    const bool manages = random.chance(40);
+    for (std::size_t i = at(Action::snapshot); i < kActions; ++i) {
+        plan.weights[i] = manages && plan.weights[i] != 0 ? 1 : 0;
+    }
 }
 
 }  // namespace
@@ -73,6 +112,7 @@ Plan draw_plan(Random& random, bool quick)
         random.chance(50) ? random.between(100'000, 20'000'000) : 5'000'000'000;
     plan.tick_ns = random.between(100'000, 20'000'000);
     plan.closes = random.chance(50);
+    plan.stream_percent = random.chance(50) ? 0 : static_cast<unsigned>(random.between(10, 70));
     if (random.chance(20)) {
         plan.transaction_timeout_ns = random.between(1'000'000, 50'000'000);
     }
@@ -81,7 +121,7 @@ Plan draw_plan(Random& random, bool quick)
         plan.journaled_blocks = random.below(4) * random.below(4);
     }
 
-    switch (random.below(16)) {
+    switch (random.below(19)) {
     case 0:
     case 1:
         plan.profile = "never flushed";
@@ -157,6 +197,7 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::clone)] = static_cast<unsigned>(random.below(30));
         plan.weights[at(Action::transaction)] = static_cast<unsigned>(random.below(30));
         plan.weights[at(Action::flush)] = static_cast<unsigned>(random.below(3));
+        plan.weights[at(Action::open_stream)] = 3;
         plan.forced_percent = 0;
         plan.closes = false;
         break;
@@ -183,6 +224,9 @@ Plan draw_plan(Random& random, bool quick)
         plan.weights[at(Action::snapshot_group)] = static_cast<unsigned>(random.between(1, 4));
         plan.weights[at(Action::snapshot)] = 0;
         break;
+    case 14:
+    case 15:
+    case 16: draw_streams(plan, random); break;
     default: plan.profile = "mixed"; break;
     }
     return plan;

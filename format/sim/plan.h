@@ -21,6 +21,8 @@ enum class Action : std::uint8_t {
     contest,
     transaction,
     write_ranges,
+    open_stream,
+    close_stream,
     flush,
     checkpoint,
     rest,
@@ -47,6 +49,7 @@ struct Plan {
     std::array<unsigned, kActions> weights{};
     unsigned aligned_percent = 60;  // offsets and lengths of 4 KiB, else of 512 bytes
     unsigned forced_percent = 10;   // writes with FUA
+    unsigned durable_percent = 30;  // commits of transactions that are to be durable
     unsigned hot_percent = 50;      // in the first 64 KiB of the volume
     std::uint64_t largest_sectors = 64;
     std::uint64_t most_volumes = 6;  // and snapshots
@@ -61,7 +64,10 @@ struct Plan {
     std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
     std::uint64_t removal_step = 4;       // small, so that small versions are removed in many steps
     std::uint64_t transaction_timeout_ns = OpenOptions().transaction_timeout_ns;
-    bool transactions = true;  // the toy store has none
+    bool transactions = true;     // the toy store has none
+    unsigned stream_percent = 0;  // of what can belong to a stream, where the volume has one open
+    bool ordered_first = false;   // the first volume has ordered flushes from the start
+    bool flushes_first = false;   // a flush or a checkpoint before anything else
     std::uint64_t commit_interval_ns = 1'000'000'000;
     std::uint64_t tick_ns = 1'000'000;  // how often the host lets background work begin
     bool full_host = false;             // the host has little room beyond what the image takes

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-#include "format/base/check.h"
+#include "format/sim/killed.h"
+#include "format/sim/recovery_rows.h"
 #include "format/sim/report.h"
+#include "format/sim/reuse.h"
 #include "format/sim/streams.h"
 #include "format/sim/workload.h"
 
@@ -18,6 +20,28 @@ constexpr std::size_t kStackBytes = 64 * 1024;
 // Virtual time after which a run must have come to its end; runs take a few seconds.
 constexpr std::uint64_t kLongestRunNs = 600'000'000'000;
 constexpr std::uint64_t kJournalBytes = 4 << 20;  // the smallest ring
+
+OpenOptions quiet_options(bool read_only)
+{
+    OpenOptions options;
+    options.read_only = read_only;
+    options.cache_bytes = 4 << 20;
+    options.removal_step = 2;
+    return options;
+}
+
+void run_checker(const StoreKind& kind, const SparseBytes& image, const char* when)
+{
+    if (!kind.check) {
+        return;
+    }
+    reached(Case::images_checked);
+    if (const std::string complaints = kind.check(image); !complaints.empty()) {
+        violation(fmt::format("the checker complains {}: {}", when, complaints));
+    }
+}
+
+}  // namespace
 
 Contents read_contents(Store& store)
 {
@@ -53,195 +77,6 @@ void compare(const Contents& expected, const Contents& found, const std::string&
                               expected.volumes.size()));
     }
 }
-
-std::string allowed_name(const Volume& volume, const std::string& found, Event event)
-{
-    std::string last = volume.name;
-    bool fits = false;
-    for (const NameChange& change : volume.names) {
-        if (change.answered <= event) {
-            last = change.name;
-        } else if (change.asked <= event) {
-            fits = fits || change.name == found;
-        }
-    }
-    return fits ? found : last;
-}
-
-ConsistencyGroup allowed_group(const Volume& volume, ConsistencyGroup found, Event event)
-{
-    ConsistencyGroup last = volume.group;
-    bool fits = false;
-    for (const GroupChange& change : volume.groups) {
-        if (change.answered <= event) {
-            last = change.group;
-        } else if (change.asked <= event) {
-            fits = fits || change.group == found;
-        }
-    }
-    return fits ? found : last;
-}
-
-void count_match(const Match& found)
-{
-    if (found.lost_answered != 0) {
-        reached(Case::cuts_that_lost_operations);
-    }
-    if (found.kept_unflushed != 0) {
-        reached(Case::cuts_that_kept_unflushed);
-    }
-    if (found.kept_open != 0) {
-        reached(Case::cuts_that_kept_unacknowledged);
-    }
-}
-
-// Is it there, if so as what it was? Its contents are compared elsewhere.
-bool compare_facts(const Volume& volume, const Contents& contents, Event event)
-{
-    const auto found = contents.volumes.find(volume.id.value);
-    if (found == contents.volumes.end()) {
-        if (volume.must_exist(event)) {
-            violation(fmt::format("volume {} is gone", volume.id.value));
-        }
-        return false;
-    }
-    const VolumeInfo& info = found->second.info;
-    if (!volume.may_exist(event)) {
-        violation(fmt::format("volume {} is there, but was {}", volume.id.value,
-                              volume.created_asked > event ? "not made yet" : "removed"));
-    }
-    if (info.snapshot != volume.snapshot) {
-        violation(fmt::format("volume {} has turned into another kind", volume.id.value));
-    }
-    if (const std::string name = allowed_name(volume, info.name, event); name != info.name) {
-        violation(
-            fmt::format("volume {} is named {} instead of {}", volume.id.value, info.name, name));
-    }
-    if (const auto group = allowed_group(volume, info.group, event); group != info.group) {
-        violation(fmt::format("volume {} is in group {} instead of {}", volume.id.value,
-                              info.group.value, group.value));
-    }
-    return true;
-}
-
-// Volumes that have one order: those of a group, or one alone.
-void compare_contents(const std::vector<const Volume*>& volumes, const Contents& contents,
-                      const Model& model, Event event)
-{
-    MatchQuestion question;
-    question.until = event;
-    question.crash = true;
-    for (const auto& [id, other] : model.volumes) {
-        const bool ours = std::any_of(volumes.begin(), volumes.end(), [&](const Volume* volume) {
-            return other.parent == volume->id;
-        });
-        // A snapshot stands in the order of its volume: what came before it is there with it.
-        if (ours && other.snapshot && contents.volumes.contains(id) &&
-            other.created_asked <= event) {
-            question.required_before = std::max(question.required_before, other.created_asked);
-        }
-    }
-    std::vector<Member> members;
-    std::string what;
-    for (const Volume* volume : volumes) {
-        members.push_back({volume, &contents.volumes.at(volume->id.value).stamps, question});
-        what += fmt::format("{}{} {} (durable: what was answered before event {})",
-                            what.empty() ? "" : " and ", volume->snapshot ? "snapshot" : "volume",
-                            volume->id.value,
-                            std::max(volume->flushed_at(event), question.required_before));
-    }
-    std::string why_not;
-    const auto agreed = match_together(members, why_not);
-    if (!agreed) {
-        violation(fmt::format("{} agree with no moment before the cut; {}", what, why_not));
-    }
-    for (const Match& found : *agreed) {
-        count_match(found);
-    }
-    if (volumes.size() > 1) {
-        reached(Case::cuts_of_groups);
-    }
-}
-
-// Snapshots that were made as one are all there, or none.
-void compare_together(const Contents& contents, const Model& model, Event event)
-{
-    for (const std::vector<VolumeId>& ids : model.together) {
-        std::size_t there = 0;
-        std::size_t kept = 0;
-        for (const VolumeId id : ids) {
-            const bool stays = model.volumes.at(id.value).removed_asked > event;
-            kept += stays ? 1U : 0U;
-            there += stays && contents.volumes.contains(id.value) ? 1U : 0U;
-        }
-        if (there != 0 && there != kept) {
-            violation(fmt::format("{} of {} snapshots that were made as one, from {} on, are there",
-                                  there, kept, ids.front().value));
-        }
-    }
-}
-
-// A volume that the model does not know must be one whose creation failed half-way.
-void accept_unknown(const Model& model, const Contents::Entry& entry, Event event)
-{
-    for (const Volume& volume : model.perhaps) {
-        if (volume.name != entry.info.name || volume.created_asked > event) {
-            continue;
-        }
-        if (!volume.snapshot && volume.start != entry.stamps) {
-            violation(fmt::format("volume {} has wrong contents", entry.info.id.value));
-        }
-        return;
-    }
-    violation(fmt::format("there is a volume {} that nobody made", entry.info.id.value));
-}
-
-void compare_with_model(const Contents& contents, const Model& model, Event event)
-{
-    std::map<ConsistencyGroup, std::vector<const Volume*>> groups;
-    for (const auto& [id, volume] : model.volumes) {
-        if (!compare_facts(volume, contents, event)) {
-            continue;
-        }
-        const ConsistencyGroup group = contents.volumes.at(id).info.group;
-        if (group == ConsistencyGroup()) {
-            compare_contents({&volume}, contents, model, event);
-        } else {
-            groups[group].push_back(&volume);
-        }
-    }
-    for (const auto& [group, volumes] : groups) {
-        compare_contents(volumes, contents, model, event);
-    }
-    compare_together(contents, model, event);
-    for (const auto& [id, entry] : contents.volumes) {
-        if (!model.volumes.contains(id)) {
-            accept_unknown(model, entry, event);
-        }
-    }
-}
-
-OpenOptions quiet_options(bool read_only)
-{
-    OpenOptions options;
-    options.read_only = read_only;
-    options.cache_bytes = 4 << 20;
-    options.removal_step = 2;
-    return options;
-}
-
-void run_checker(const StoreKind& kind, const SparseBytes& image, const char* when)
-{
-    if (!kind.check) {
-        return;
-    }
-    reached(Case::images_checked);
-    if (const std::string complaints = kind.check(image); !complaints.empty()) {
-        violation(fmt::format("the checker complains {}: {}", when, complaints));
-    }
-}
-
-}  // namespace
 
 SparseBytes fresh_image(const StoreKind& kind, std::uint64_t seed, std::uint64_t volume_bytes)
 {
@@ -283,23 +118,29 @@ Model model_of(const Contents& contents)
 Recording record(const StoreKind& kind, const SparseBytes& image, Model model, const Plan& plan,
                  std::uint64_t scheduler_seed, const Body& body)
 {
+    return record(kind, HostFile{image, {}}, std::move(model), plan, scheduler_seed, body);
+}
+
+Recording record(const StoreKind& kind, const HostFile& host, Model model, const Plan& plan,
+                 std::uint64_t scheduler_seed, const Body& body)
+{
     Recording recording;
     recording.model = std::move(model);
     FiberTasks tasks(
         {.stack_bytes = plan.stack_bytes, .seed = scheduler_seed, .virtual_time = true});
     SimDiskOptions disk_options = plan.disk;
     if (plan.full_host) {
-        disk_options.limit_bytes = image.allocated_bytes() + plan.room_bytes;
+        disk_options.limit_bytes = host.seen().allocated_bytes() + plan.room_bytes;
     }
-    SimDisk disk(tasks, recording.clock, image, disk_options);
+    SimDisk disk(tasks, recording.clock, host, disk_options);
     std::unique_ptr<Store> store;
     bool ticker_ended = false;
     Task* ticker_waiter = nullptr;
     const auto excused = [&](const Error& error) {
-        const bool host = plan.disk.fails() &&
-                          (error.code == ErrorCode::io || error.code == ErrorCode::sync_failed ||
-                           error.code == ErrorCode::poisoned);
-        return host || (plan.full_host && error.code == ErrorCode::no_space);
+        const bool failed = plan.disk.fails() &&
+                            (error.code == ErrorCode::io || error.code == ErrorCode::sync_failed ||
+                             error.code == ErrorCode::poisoned);
+        return failed || (plan.full_host && error.code == ErrorCode::no_space);
     };
     tasks.run([&] {
         OpenOptions options;
@@ -353,10 +194,7 @@ Recording record(const StoreKind& kind, const SparseBytes& image, Model model, c
             const Status status = store->close();
             if (status) {
                 recording.closed = true;
-                const Event answered = recording.clock.tick();
-                for (auto& [id, volume] : recording.model.volumes) {
-                    volume.flushes.push_back({asked, answered});
-                }
+                recording.model.note_all_durable(asked, recording.clock.tick());
             } else if (!excused(status.error())) {
                 violation(fmt::format("close failed with {}: {}", error_name(status.error().code),
                                       status.error().text));
@@ -469,7 +307,9 @@ Contents examine(const StoreKind& kind, const SparseBytes& image, const Recordin
                  Event event)
 {
     return examine(kind, image, event, [&](const Contents& contents) {
-        compare_with_model(contents, recording.model, event);
+        if (const std::string wrong = complaint(contents, recording.model, event); !wrong.empty()) {
+            violation(wrong);
+        }
     });
 }
 
@@ -504,14 +344,13 @@ Contents examine(const StoreKind& kind, const SparseBytes& image, Event event,
         judge(contents);
     }
     run_checker(kind, image, "after the cut");
+    if (kind.check) {
+        count_rows(image);
+    }
     examine_by_writing(kind, image, contents, event);
     return contents;
 }
 
-namespace {
-
-// The moments at which a recorded run is cut, in ascending order: some anywhere, some around syncs
-// and answers, where promises begin, some in the recovery at the start.
 std::vector<Event> draw_events(const Recording& recording, Random& random, std::uint64_t count)
 {
     std::vector<Event> special;
@@ -554,6 +393,8 @@ std::vector<Event> draw_events(const Recording& recording, Random& random, std::
     return events;
 }
 
+namespace {
+
 void count_cut(const CutSummary& summary, const Recording& recording)
 {
     reached(Case::cuts);
@@ -577,10 +418,7 @@ void count_cut(const CutSummary& summary, const Recording& recording)
     if (summary.lost_superblock) {
         reached(Case::cuts_that_lost_a_superblock);
     }
-    const auto& transactions = recording.model.transactions;
-    if (std::any_of(transactions.begin(), transactions.end(), [&](const auto& span) {
-            return span.first < summary.event && summary.event < span.second;
-        })) {
+    if (within(recording.model.transactions, summary.event)) {
         reached(Case::cuts_in_transactions);
     }
 }
@@ -633,6 +471,11 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
         plan.weights[static_cast<std::size_t>(Action::transaction)] = 0;
         plan.weights[static_cast<std::size_t>(Action::write_ranges)] = 0;
     }
+    if (!life.options.streams) {
+        plan.stream_percent = 0;
+        plan.weights[static_cast<std::size_t>(Action::open_stream)] = 0;
+        plan.weights[static_cast<std::size_t>(Action::close_stream)] = 0;
+    }
     if (depth > 0) {
         plan.actions = std::min<std::uint64_t>(plan.actions, 60);
     }
@@ -663,19 +506,34 @@ void live(Life& life, const SparseBytes& image, Model model, Stamp next_stamp, u
         reached(Case::runs_with_a_wrapped_ring);
     }
 
+    // A host that failed may have dropped what it shows; nobody can promise it then.
+    if (!plan.disk.fails() && !stopped && recording.opened != 0 && life.random.chance(50)) {
+        kill_and_go_on(life.kind, recording, plan, next_stamp, life.random,
+                       std::max<std::uint64_t>(cuts / 4, 2));
+    }
+
     // Part of the cuts is left to the runs that begin on what some of these leave.
     const std::uint64_t here =
         depth + 1 < kDeepest ? std::max<std::uint64_t>(cuts * 6 / 10, 1) : cuts;
     const std::vector<Event> events = draw_events(recording, life.random, here);
     const std::uint64_t goes_on =
         depth + 1 < kDeepest && cuts > here ? life.random.below(events.size()) : events.size();
+    // A host that fails has some written again.
+    const auto reuse = plan.disk.fails() ? std::vector<std::pair<Event, Event>>()
+                                         : reuse_before_checkpoints(recording.log);
     CutMaker maker(recording.log);
     for (std::size_t i = 0; i < events.size(); ++i) {
         CutSummary summary;
         const SparseBytes left = maker.cut(events[i], life.random, summary);
         const Context where(summary.text());
         count_cut(summary, recording);
+        if (within(reuse, events[i])) {
+            reached(Case::cuts_with_reuse);
+        }
         Contents contents = examine(life.kind, left, recording, events[i]);
+        if (life.kind.check && life.random.chance(20)) {
+            damage(life.kind, left, contents, life.random);
+        }
         if (i == goes_on) {
             live(life, left, model_of(contents), next_stamp, depth + 1, cuts - here);
         }

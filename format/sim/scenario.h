@@ -7,12 +7,11 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
 #include "format/disk/fiber_tasks.h"
-#include "format/sim/model.h"
+#include "format/sim/judge.h"
 #include "format/sim/plan.h"
 #include "format/volume/store.h"
 
@@ -26,15 +25,6 @@ struct StoreKind {
     std::function<std::string(const SparseBytes&)> check;
 };
 StoreKind real_store();
-
-// Volumes as a freshly opened image shows them.
-struct Contents {
-    struct Entry {
-        VolumeInfo info;
-        Stamps stamps;
-    };
-    std::map<std::uint64_t, Entry> volumes;
-};
 
 struct ScenarioOptions {
     std::uint64_t seed = 1;
@@ -68,6 +58,12 @@ SparseBytes fresh_image(const StoreKind& kind, std::uint64_t seed, std::uint64_t
 // Opens `image` on a simulated disk, runs `body` in a task, closes or abandons.
 Recording record(const StoreKind& kind, const SparseBytes& image, Model model, const Plan& plan,
                  std::uint64_t scheduler_seed, const Body& body);
+// The same on what a process that was killed left on its host.
+Recording record(const StoreKind& kind, const HostFile& host, Model model, const Plan& plan,
+                 std::uint64_t scheduler_seed, const Body& body);
+// The moments at which a recorded run is cut, in ascending order: some anywhere, some around syncs
+// and answers, where promises begin, some in the recovery at the start.
+std::vector<Event> draw_events(const Recording& recording, Random& random, std::uint64_t count);
 // Opens the image read-only and checks and compares it; then opens it for writing, which must show
 // the same. `event`: the moment of the cut.
 Contents examine(const StoreKind& kind, const SparseBytes& image, const Recording& recording,
@@ -75,6 +71,9 @@ Contents examine(const StoreKind& kind, const SparseBytes& image, const Recordin
 // The same with another judge of what was read.
 Contents examine(const StoreKind& kind, const SparseBytes& image, Event event,
                  const std::function<void(const Contents&)>& judge);
+Contents read_contents(Store& store);
+// A violation unless both are the same.
+void compare(const Contents& expected, const Contents& found, const std::string& what);
 // The model of a run that begins on an image with these contents.
 Model model_of(const Contents& contents);
 

@@ -94,17 +94,32 @@ void apply_torn(SparseBytes& image, const LoggedRequest& request, Random& random
 
 }  // namespace
 
-SimDisk::SimDisk(FiberTasks& tasks, EventClock& clock, SparseBytes image,
+SparseBytes HostFile::seen() const
+{
+    SparseBytes bytes = durable;
+    for (const LoggedRequest& request : cached) {
+        apply(bytes, request);
+    }
+    return bytes;
+}
+
+SimDisk::SimDisk(FiberTasks& tasks, EventClock& clock, const HostFile& host,
                  const SimDiskOptions& options)
     : Disk(tasks),
       fibers_(tasks),
       clock_(clock),
       options_(options),
       random_(options.seed),
-      file_(image)
+      file_(host.seen())
 {
     file_.set_limit_bytes(options.limit_bytes);
-    log_.start = std::move(image);
+    log_.start = host.durable;
+    for (const LoggedRequest& request : host.cached) {
+        log_.completions.push_back(log_.requests.size());
+        log_.requests.push_back(request);
+        log_.requests.back().submitted = 0;
+        log_.requests.back().completed = 0;
+    }
 }
 
 void SimDisk::start(std::span<IoRequest> requests)
@@ -374,6 +389,28 @@ SparseBytes CutMaker::cut(Event event, Random& random, CutSummary& summary)
         }
     }
     return image;
+}
+
+HostFile CutMaker::kill(Event event, Random& random)
+{
+    HostFile host;
+    for (const std::size_t index : volatile_at(event)) {
+        LoggedRequest request = log_.requests[index];
+        if (request.completed > event) {
+            const std::uint64_t done = random.below(3);
+            if (done == 0) {
+                continue;
+            }
+            if (done == 1 && request.kind == Kind::write) {
+                const std::size_t sectors = request.data.size() / kSectorBytes;
+                request.data.resize(random.below(sectors + 1) * kSectorBytes);
+                request.length_bytes = request.data.size();
+            }
+        }
+        host.cached.push_back(std::move(request));
+    }
+    host.durable = durable_;
+    return host;
 }
 
 SparseBytes CutMaker::cut(Event event, const std::function<bool(LoggedRequest&)>& keep)

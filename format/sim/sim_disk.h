@@ -13,9 +13,11 @@
 //   * A lost write beyond the end may still have made the file longer. A discard leaves zeroes, or
 //     all as it was. A lost truncate leaves the old length.
 //   * Reads, writes and syncs of a failing host fail; a failed write may have changed any sectors
-//   up
-//     to one.
+//     up to one.
 //   * What a cut left is durable: the next run begins on it.
+//   * A process may be killed and the host live on: then all that was completed is still to be
+//   read,
+//     and as volatile as it was.
 //
 // A run is recorded once, to its end; any number of images are then made from the log, for cuts at
 // any events. Real time is never used. What changes the same bytes at the same time, and a buffer
@@ -64,6 +66,15 @@ struct DiskLog {
     std::vector<std::size_t> completions;  // indices, in the order of completion
 };
 
+// A file as its host has it: what is durable, and in the host's cache what was completed and no
+// sync covers, in the order of completion. A process that is killed leaves both.
+struct HostFile {
+    SparseBytes durable;
+    std::vector<LoggedRequest> cached;
+
+    SparseBytes seen() const;  // who reads it sees both
+};
+
 struct SimDiskOptions {
     std::uint64_t seed = 0;
     std::uint64_t shortest_ns = 1'000;
@@ -84,7 +95,12 @@ struct SimDiskOptions {
 
 class SimDisk final : public Disk {
 public:
-    SimDisk(FiberTasks& tasks, EventClock& clock, SparseBytes image, const SimDiskOptions& options);
+    SimDisk(FiberTasks& tasks, EventClock& clock, SparseBytes image, const SimDiskOptions& options)
+        : SimDisk(tasks, clock, HostFile{std::move(image), {}}, options)
+    {
+    }
+    SimDisk(FiberTasks& tasks, EventClock& clock, const HostFile& host,
+            const SimDiskOptions& options);
 
     Result<std::uint64_t> size_bytes() override { return file_.bytes().size_bytes(); }
     bool read_only() const override { return false; }
@@ -135,6 +151,10 @@ public:
     explicit CutMaker(const DiskLog& log) : log_(log), durable_(log.start) {}
 
     SparseBytes cut(Event event, Random& random, CutSummary& summary);
+
+    // What is left when not the power fails, but the process is killed: what had completed is
+    // there, what is under way has got done, or not, or its first sectors have.
+    HostFile kill(Event event, Random& random);
 
     // For directed scenarios: `keep` decides for each volatile request; it may change the data of a
     // write to tear it.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "format/sim/report.h"
+#include "format/sim/story.h"
 
 namespace coppice::sim {
 
@@ -12,26 +13,6 @@ constexpr VolumeId kVolume{1};
 constexpr std::uint64_t kBlockSectors = kBlockBytes / kSectorBytes;
 constexpr std::uint64_t kVolumeBytes = 16 * kBlockBytes;
 
-// Nothing happens by itself, and data of writes stay in memory until something needs them.
-Plan story_plan()
-{
-    Plan plan;
-    plan.closes = false;
-    plan.tick_ns = 3'600'000'000'000;
-    plan.commit_interval_ns = 1;  // of those that a story asks for
-    plan.punch_delay_ns = plan.tick_ns;
-    plan.disk.slow_percent = 0;
-    return plan;
-}
-
-void require(const Status& status, const char* what)
-{
-    if (!status) {
-        violation(fmt::format("{} failed with {}: {}", what, error_name(status.error().code),
-                              status.error().text));
-    }
-}
-
 // Two streams of the volume, and what can be done in them, in sectors.
 struct Pair {
     Store& store;
@@ -40,14 +21,7 @@ struct Pair {
 
     explicit Pair(Store& opened) : store(opened), one(open()), two(open()) {}
 
-    StreamId open() const
-    {
-        const Result<StreamId> id = store.open_stream(kVolume);
-        if (!id) {
-            violation("a stream cannot be opened: " + id.error().text);
-        }
-        return *id;
-    }
+    StreamId open() const { return require(store.open_stream(kVolume), "open of a stream"); }
 
     void write(StreamId stream, std::uint64_t first, const Stamps& stamps) const
     {
@@ -90,10 +64,7 @@ struct Pair {
     // stream then brings the volume's own order into the journal, and nothing more.
     void transact(Operation change) const
     {
-        const Result<TransactionId> id = store.begin(kVolume);
-        if (!id) {
-            violation("no transaction can be begun: " + id.error().text);
-        }
+        const TransactionId id = require(store.begin(kVolume), "begin of a transaction");
         std::vector<std::byte> bytes(kSectorBytes);
         write_stamps(Stamps{800}, bytes);
         const iovec buffer{bytes.data(), bytes.size()};
@@ -103,10 +74,10 @@ struct Pair {
         second.buffers = {&buffer, 1};
         for (Operation* staged : {&change, &second}) {
             staged->volume = kVolume;
-            staged->transaction = *id;
+            staged->transaction = id;
             require(store.perform(*staged), "staged change");
         }
-        require(store.commit(*id, false), "commit of a transaction");
+        require(store.commit(id, false), "commit of a transaction");
         write(two, 8 * kBlockSectors + 5, {700});
         flush(two);
     }
@@ -121,20 +92,27 @@ struct Pair {
     }
 };
 
-Stamps stamps_from(Stamp first, std::uint64_t count)
+// What the stories write into block 0, and before that into block 1: whoever shows the first must
+// have the second.
+const Stamps kBlock = stamps_from(100, kBlockSectors);
+const Stamps kEarlier = stamps_from(50, kBlockSectors);
+const Stamps kCleared(kBlockSectors, kZeroes);
+
+Stamps with(Stamps stamps, std::size_t sector, Stamp stamp)
 {
-    Stamps stamps(count);
-    for (Stamp& stamp : stamps) {
-        stamp = first++;
-    }
+    stamps[sector] = stamp;
     return stamps;
 }
 
-// Runs the story, cuts the power behind it in every way that keeps what was synced, and compares a
-// piece of the volume.
-void tell(const StoreKind& kind, const std::function<void(const Pair&)>& story, std::uint64_t first,
-          const Stamps& expected)
+// Runs the story, cuts the power behind it in every way that keeps what was synced, and compares
+// the first blocks of the volume.
+void tell(const StoreKind& kind, const std::vector<Stamps>& blocks,
+          const std::function<void(const Pair&)>& story)
 {
+    Stamps expected;
+    for (const Stamps& block : blocks) {
+        expected.insert(expected.end(), block.begin(), block.end());
+    }
     const SparseBytes image = fresh_image(kind, 11, kVolumeBytes);
     const Recording recording =
         record(kind, image, Model(), story_plan(), 1,
@@ -146,10 +124,10 @@ void tell(const StoreKind& kind, const std::function<void(const Pair&)>& story, 
             maker.cut(recording.ended, [keeps](LoggedRequest&) { return keeps; });
         examine(kind, left, recording.ended, [&](const Contents& contents) {
             const Stamps& all = contents.volumes.at(kVolume.value).stamps;
-            const auto begin = all.begin() + static_cast<std::ptrdiff_t>(first);
-            const Stamps found(begin, begin + static_cast<std::ptrdiff_t>(expected.size()));
+            const Stamps found(all.begin(),
+                               all.begin() + static_cast<std::ptrdiff_t>(expected.size()));
             if (found != expected) {
-                violation(differences(expected, found, first));
+                violation(differences(expected, found, 0));
             }
         });
     }
@@ -159,174 +137,127 @@ void tell(const StoreKind& kind, const std::function<void(const Pair&)>& story, 
 // one's earlier operations must be there too.
 void partial_block_over_another_stream(const StoreKind& kind)
 {
-    Stamps expected = stamps_from(100, kBlockSectors);
-    expected[3] = 900;
-    const Stamps earlier = stamps_from(50, kBlockSectors);
-    expected.insert(expected.end(), earlier.begin(), earlier.end());
-    tell(
-        kind,
-        [&](const Pair& pair) {
-            pair.write(pair.one, kBlockSectors, earlier);
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            pair.write(pair.two, 3, {900});
-            pair.flush(pair.two);
-        },
-        0, expected);
+    tell(kind, {with(kBlock, 3, 900), kEarlier}, [&](const Pair& pair) {
+        pair.write(pair.one, kBlockSectors, kEarlier);
+        pair.write(pair.one, 0, kBlock);
+        pair.write(pair.two, 3, {900});
+        pair.flush(pair.two);
+    });
 }
 
 // Zeroing a part of a block that another stream has just deallocated.
 void partial_clear_over_another_stream(const StoreKind& kind)
 {
-    Stamps expected(kBlockSectors, kZeroes);
-    const Stamps earlier = stamps_from(50, kBlockSectors);
-    expected.insert(expected.end(), earlier.begin(), earlier.end());
-    tell(
-        kind,
-        [&](const Pair& pair) {
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            pair.flush(pair.one);
-            pair.write(pair.one, kBlockSectors, earlier);
-            pair.deallocate(pair.one, 0, kBlockSectors);
-            pair.deallocate(pair.two, 3, 1);
-            pair.flush(pair.two);
-        },
-        0, expected);
+    tell(kind, {kCleared, kEarlier}, [&](const Pair& pair) {
+        pair.write(pair.one, 0, kBlock);
+        pair.flush(pair.one);
+        pair.write(pair.one, kBlockSectors, kEarlier);
+        pair.deallocate(pair.one, 0, kBlockSectors);
+        pair.deallocate(pair.two, 3, 1);
+        pair.flush(pair.two);
+    });
 }
 
 // The same when the deallocation is in the journal already, with no sync behind it.
 void partial_clear_over_an_unsynced_commit(const StoreKind& kind)
 {
-    tell(
-        kind,
-        [](const Pair& pair) {
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            pair.flush(pair.one);
-            pair.deallocate(pair.one, 0, kBlockSectors);
-            pair.store.tick();
-            pair.store.pause();  // returns when the commit is written
-            pair.store.resume();
-            pair.deallocate(pair.two, 3, 1);
-            pair.flush(pair.two);
-        },
-        0, Stamps(kBlockSectors, kZeroes));
+    tell(kind, {kCleared}, [](const Pair& pair) {
+        pair.write(pair.one, 0, kBlock);
+        pair.flush(pair.one);
+        pair.deallocate(pair.one, 0, kBlockSectors);
+        pair.store.tick();
+        pair.store.pause();  // returns when the commit is written
+        pair.store.resume();
+        pair.deallocate(pair.two, 3, 1);
+        pair.flush(pair.two);
+    });
 }
 
 // One stream overwrites what another has pending: a sync of the first alone keeps what it wrote.
 void overwritten_by_another_stream(const StoreKind& kind)
 {
-    tell(
-        kind,
-        [](const Pair& pair) {
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            pair.write(pair.two, 0, stamps_from(200, kBlockSectors));
-            pair.write(pair.one, kBlockSectors, stamps_from(300, kBlockSectors));
-            pair.flush(pair.one);
-        },
-        0, stamps_from(100, kBlockSectors));
+    tell(kind, {kBlock}, [](const Pair& pair) {
+        pair.write(pair.one, 0, kBlock);
+        pair.write(pair.two, 0, stamps_from(200, kBlockSectors));
+        pair.write(pair.one, kBlockSectors, stamps_from(300, kBlockSectors));
+        pair.flush(pair.one);
+    });
 }
 
 // The later of two streams stays the later when the earlier is committed behind it.
 void committed_in_reverse(const StoreKind& kind)
 {
-    tell(
-        kind,
-        [](const Pair& pair) {
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            pair.write(pair.two, 0, stamps_from(200, kBlockSectors));
-            pair.flush(pair.two);
-            pair.flush(pair.one);
-        },
-        0, stamps_from(200, kBlockSectors));
+    tell(kind, {stamps_from(200, kBlockSectors)}, [](const Pair& pair) {
+        pair.write(pair.one, 0, kBlock);
+        pair.write(pair.two, 0, stamps_from(200, kBlockSectors));
+        pair.flush(pair.two);
+        pair.flush(pair.one);
+    });
 }
 
 // A clone of what another stream has pending.
 void clone_of_another_streams_data(const StoreKind& kind)
 {
-    Stamps expected = stamps_from(100, kBlockSectors);
-    const Stamps copy = expected;
-    expected.insert(expected.end(), copy.begin(), copy.end());
-    tell(
-        kind,
-        [](const Pair& pair) {
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            pair.clone(pair.two, kBlockSectors, 0, kBlockSectors);
-            pair.flush(pair.two);
-        },
-        0, expected);
+    tell(kind, {kBlock, kBlock}, [](const Pair& pair) {
+        pair.write(pair.one, 0, kBlock);
+        pair.clone(pair.two, kBlockSectors, 0, kBlockSectors);
+        pair.flush(pair.two);
+    });
 }
 
 // A transaction that writes a part of a block that a stream wrote before.
 void transaction_over_another_stream(const StoreKind& kind)
 {
-    Stamps expected = stamps_from(100, kBlockSectors);
-    expected[3] = 900;
-    const Stamps earlier = stamps_from(50, kBlockSectors);
-    expected.insert(expected.end(), earlier.begin(), earlier.end());
-    tell(
-        kind,
-        [&](const Pair& pair) {
-            pair.write(pair.one, kBlockSectors, earlier);
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            std::vector<std::byte> bytes(kSectorBytes);
-            write_stamps(Stamps{900}, bytes);
-            const iovec buffer{bytes.data(), bytes.size()};
-            Operation change;
-            change.kind = Operation::Kind::write;
-            change.offset_bytes = 3 * kSectorBytes;
-            change.buffers = {&buffer, 1};
-            pair.transact(change);
-        },
-        0, expected);
+    tell(kind, {with(kBlock, 3, 900), kEarlier}, [&](const Pair& pair) {
+        pair.write(pair.one, kBlockSectors, kEarlier);
+        pair.write(pair.one, 0, kBlock);
+        std::vector<std::byte> bytes(kSectorBytes);
+        write_stamps(Stamps{900}, bytes);
+        const iovec buffer{bytes.data(), bytes.size()};
+        Operation change;
+        change.kind = Operation::Kind::write;
+        change.offset_bytes = 3 * kSectorBytes;
+        change.buffers = {&buffer, 1};
+        pair.transact(change);
+    });
 }
 
 // A transaction into which is copied what a stream has pending.
 void transaction_with_another_streams_data(const StoreKind& kind)
 {
-    Stamps expected = stamps_from(100, kBlockSectors);
-    const Stamps copy = expected;
-    expected.insert(expected.end(), copy.begin(), copy.end());
-    tell(
-        kind,
-        [](const Pair& pair) {
-            pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
-            const CloneSource source{kVolume, {0, kBlockBytes}};
-            Operation change;
-            change.kind = Operation::Kind::clone;
-            change.offset_bytes = kBlockBytes;
-            change.sources = {&source, 1};
-            pair.transact(change);
-        },
-        0, expected);
+    tell(kind, {kBlock, kBlock}, [](const Pair& pair) {
+        pair.write(pair.one, 0, kBlock);
+        const CloneSource source{kVolume, {0, kBlockBytes}};
+        Operation change;
+        change.kind = Operation::Kind::clone;
+        change.offset_bytes = kBlockBytes;
+        change.sources = {&source, 1};
+        pair.transact(change);
+    });
 }
 
 // What another volume takes along from behind an ordered flush brings what lies before the flush,
 // of all streams. `before` writes block 0 and flushes; the stream that it returns goes on.
 void taken_along(const StoreKind& kind, const std::function<StreamId(const Pair&)>& before)
 {
-    tell(
-        kind,
-        [&](const Pair& pair) {
-            Store& store = pair.store;
-            NewVolume wanted;
-            wanted.name = "other";
-            wanted.size_bytes = kVolumeBytes;
-            const Result<VolumeId> other = store.create_volume(wanted);
-            if (!other) {
-                violation("a volume cannot be made: " + other.error().text);
-            }
-            require(store.set_flush_mode(kVolume, FlushMode::ordered), "set flush mode");
-            pair.write(before(pair), kBlockSectors, stamps_from(200, kBlockSectors));
-            const CloneSource source{kVolume, {kBlockBytes, kBlockBytes}};
-            require(store.clone(*other, 0, {&source, 1}), "clone");
-            require(store.flush(*other), "flush");
-        },
-        0, stamps_from(100, kBlockSectors));
+    tell(kind, {kBlock}, [&](const Pair& pair) {
+        Store& store = pair.store;
+        NewVolume wanted;
+        wanted.name = "other";
+        wanted.size_bytes = kVolumeBytes;
+        const VolumeId other = require(store.create_volume(wanted), "create of a volume");
+        require(store.set_flush_mode(kVolume, FlushMode::ordered), "set flush mode");
+        pair.write(before(pair), kBlockSectors, stamps_from(200, kBlockSectors));
+        const CloneSource source{kVolume, {kBlockBytes, kBlockBytes}};
+        require(store.clone(other, 0, {&source, 1}), "clone");
+        require(store.flush(other), "flush");
+    });
 }
 
 void taken_along_from_behind_an_ordered_flush(const StoreKind& kind)
 {
     taken_along(kind, [](const Pair& pair) {
-        pair.write(pair.two, 0, stamps_from(100, kBlockSectors));
+        pair.write(pair.two, 0, kBlock);
         pair.flush(StreamId());
         return pair.one;
     });
@@ -339,13 +270,9 @@ void taken_along_from_a_stream_opened_behind_an_ordered_flush(const StoreKind& k
         for (const StreamId stream : {pair.one, pair.two}) {
             require(pair.store.close_stream(kVolume, stream), "close of a stream");
         }
-        pair.write(StreamId(), 0, stamps_from(100, kBlockSectors));
+        pair.write(StreamId(), 0, kBlock);
         pair.flush(StreamId());
-        const Result<StreamId> opened = pair.store.open_stream(kVolume);
-        if (!opened) {
-            violation("a stream cannot be opened: " + opened.error().text);
-        }
-        return *opened;
+        return pair.open();
     });
 }
 
@@ -357,7 +284,7 @@ void snapshot_between_overwrites(const StoreKind& kind)
         record(kind, image, Model(), story_plan(), 1,
                [&](FiberTasks& tasks, Store& store, Model&, EventClock&) {
                    const Pair pair(store);
-                   pair.write(pair.one, 0, stamps_from(100, kBlockSectors));
+                   pair.write(pair.one, 0, kBlock);
                    bool done = false;
                    Task* waiter = tasks.current();
                    tasks.spawn([&] {
@@ -368,9 +295,7 @@ void snapshot_between_overwrites(const StoreKind& kind)
                    });
                    NewSnapshot snapshot;
                    snapshot.name = "between";
-                   if (const auto made = store.snapshot(kVolume, snapshot); !made) {
-                       violation("snapshot failed: " + made.error().text);
-                   }
+                   require(store.snapshot(kVolume, snapshot), "snapshot");
                    while (!done) {
                        tasks.suspend();
                    }

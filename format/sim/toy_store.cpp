@@ -223,7 +223,6 @@ public:
     Status commit(TransactionId, bool) override { return fail(ErrorCode::not_supported, "toy"); }
     Status abort(TransactionId) override { return fail(ErrorCode::not_supported, "toy"); }
     Result<VolumeId> volume_of(TransactionId) override { return fail(ErrorCode::not_found, "toy"); }
-    void abort_all() override {}
 
     Result<StreamId> open_stream(VolumeId) override
     {
@@ -358,10 +357,12 @@ Status ToyStore::clone(VolumeId id, std::uint64_t offset, std::span<const CloneS
 
 Status ToyStore::save()
 {
+    lock_.lock();
     if (poisoned_) {
+        // Perhaps while this waited: the other half is the last one that is whole.
+        lock_.unlock();
         return fail(ErrorCode::poisoned, "an earlier sync failed");
     }
-    lock_.lock();
     Bytes out = serialise(state_);
     Header header;
     header.generation = ++generation_;
@@ -387,8 +388,8 @@ Status ToyStore::save()
             status = {};
         }
     }
-    lock_.unlock();
     poisoned_ = poisoned_ || !status;
+    lock_.unlock();
     return status;
 }
 

@@ -16,18 +16,6 @@ constexpr unsigned kMostLeftOpen = 8;
 
 }  // namespace
 
-// One transaction of one fiber.
-struct Workload::Staged {
-    TransactionId id;
-    VolumeId volume;
-    std::vector<SectorRange> ranges;  // which the fiber has alone
-    SectorRange source;               // ... which nobody changes, in the same volume
-    std::map<std::uint64_t, Stamp> sectors;
-    Event begun = 0;
-    std::uint64_t used_ns = 0;  // when the last call ended
-    bool late = false;          // somebody surely came first
-};
-
 // An error of a call of a transaction: true if the transaction is gone.
 bool Workload::ended_by(const Staged& staged, const Error& error, const std::string& what)
 {
@@ -127,11 +115,18 @@ bool Workload::stage_one(Staged& staged, const SectorRange& range)
         operation.sources = {&source, 1};
         stamps = seen_by(staged, {staged.source.first, source.range.length_bytes / kSectorBytes});
     }
+    const Event asked = clock_.tick();
     const Status status = random_.chance(50) ? store_.perform(operation) : submit(operation);
     if (!status) {
         return !ended_by(staged, status.error(), "a staged change");
     }
     staged.used_ns = tasks_.now_ns();
+    for (std::size_t i = 0; operation.kind == Operation::Kind::clone && i < stamps.size(); ++i) {
+        const std::uint64_t sector = staged.source.first + i;
+        if (!staged.sectors.contains(sector)) {
+            staged.copied.push_back({staged.volume, {sector, 1}, asked});
+        }
+    }
     for (std::size_t i = 0; i < stamps.size(); ++i) {
         staged.sectors[range.first + i] = stamps[i];
     }
@@ -221,8 +216,13 @@ void Workload::come_first(Staged& staged)
     const Stamps stamps = fresh_stamps(1);
     change.patches = {{first, stamps}};
     if (random_.chance(50)) {
+        const StreamId stream = choose_stream(volume.id);
+        change.stream = stream;
         const std::size_t index = ask(volume, std::move(change));
-        staged.late = answer(volume, index, write(volume.id, first, stamps, false));
+        staged.late = answer(volume, index, write(volume.id, first, stamps, false, stream));
+        if (staged.late && stream != StreamId()) {
+            reached(Case::conflicts_with_streams);
+        }
         return;
     }
     Staged other;
@@ -266,11 +266,13 @@ bool Workload::may_conflict(const Staged& staged) const
 bool Workload::commit(Staged& staged)
 {
     Volume& volume = *model_.find(staged.volume);
-    const bool durable = random_.chance(30);
+    const bool durable = random_.chance(plan_.durable_percent);
     Change change;
     change.what = fmt::format("commit of transaction {} of volume {}{}", staged.id.value,
                               staged.volume.value, durable ? ", durable" : "");
     change.durable = durable && !volume.ordered;
+    change.transaction = true;
+    change.sources = staged.copied;
     for (const auto& [sector, stamp] : staged.sectors) {
         if (change.patches.empty() || change.patches.back().range().end() != sector) {
             change.patches.push_back({sector, {}});
@@ -293,6 +295,7 @@ bool Workload::commit(Staged& staged)
         }
         answer(volume, index, status);
         reached(Case::transactions_committed);
+        build_on(staged);
         return true;
     }
     if (status.error().code == ErrorCode::conflict) {

@@ -56,6 +56,12 @@ void Workload::run()
             join_group(id, ConsistencyGroup(1));
         }
     }
+    if (plan_.ordered_first && !stopped_) {
+        set_flush_mode(VolumeId(1), FlushMode::ordered);
+    }
+    if (plan_.flushes_first) {
+        random_.chance(30) ? do_checkpoint() : do_flush();
+    }
     waiter_ = tasks_.current();
     running_ = plan_.fibers;
     for (unsigned i = 0; i < plan_.fibers; ++i) {
@@ -80,15 +86,20 @@ void Workload::fiber()
 void Workload::act(Action action)
 {
     switch (action) {
-    case Action::write: do_write(); break;
+    case Action::write: do_write(false); break;
     case Action::read: do_read(true); break;
     case Action::read_beside_writes: do_read(false); break;
     case Action::deallocate: do_deallocate(); break;
     case Action::write_zeroes: do_write_zeroes(); break;
     case Action::clone: do_clone(); break;
     case Action::contest: do_contest(); break;
-    case Action::transaction: do_transaction(); break;
+    case Action::transaction:
+        do_transaction();
+        do_write(true);
+        break;
     case Action::write_ranges: do_write_ranges(); break;
+    case Action::open_stream: do_open_stream(); break;
+    case Action::close_stream: do_close_stream(); break;
     case Action::flush: do_flush(); break;
     case Action::checkpoint: do_checkpoint(); break;
     case Action::rest: do_rest(); break;
@@ -222,8 +233,16 @@ bool Workload::answer(Volume& volume, std::size_t index, const Status& status)
         volume.now = *change.whole;
     }
     for (const Patch& patch : change.patches) {
-        std::copy(patch.stamps.begin(), patch.stamps.end(),
-                  volume.now.begin() + static_cast<std::ptrdiff_t>(patch.first));
+        for (std::size_t i = 0; i < patch.stamps.size(); ++i) {
+            Stamp& now = volume.now[patch.first + i];
+            now = patch.stamps[i] == kUntouched ? now : patch.stamps[i];
+        }
+    }
+    if (change.durable && change.whole) {
+        model_.note_all_durable(change.asked, event);
+    } else if (change.durable) {
+        // It is a flush of what it belongs to as well.
+        model_.note_flush(volume.id, {change.asked, event, change.stream});
     }
     return true;
 }
@@ -249,17 +268,19 @@ Status Workload::submit(const Operation& operation)
     return result;
 }
 
-Status Workload::write(VolumeId volume, std::uint64_t first, const Stamps& stamps, bool fua)
+Status Workload::write(VolumeId volume, std::uint64_t first, const Stamps& stamps, bool fua,
+                       StreamId stream)
 {
     std::vector<std::byte> bytes(stamps.size() * kSectorBytes);
     write_stamps(stamps, bytes);
     const std::vector<iovec> buffers = pieces(bytes, random_);
-    if (random_.chance(50)) {
+    if (stream == StreamId() && random_.chance(50)) {
         return store_.write(volume, first * kSectorBytes, buffers, fua);
     }
     Operation operation;
     operation.kind = Operation::Kind::write;
     operation.volume = volume;
+    operation.stream = stream;
     operation.offset_bytes = first * kSectorBytes;
     operation.length_bytes = bytes.size();
     operation.buffers = buffers;
@@ -296,7 +317,7 @@ Result<Stamps> Workload::read(VolumeId volume, const SectorRange& range)
     }
 }
 
-void Workload::do_write()
+void Workload::do_write(bool flushes)
 {
     const auto target = choose_target(true);
     if (!target) {
@@ -309,15 +330,21 @@ void Workload::do_write()
     }
     const bool fua = random_.chance(plan_.forced_percent);
     const Stamps stamps = fresh_stamps(target->range.count);
+    const StreamId stream = choose_stream(target->volume);
     Change change;
-    change.what = fmt::format("write of sectors {} + {} of volume {}{}", target->range.first,
-                              target->range.count, target->volume.value, fua ? ", forced" : "");
+    change.what =
+        fmt::format("write of sectors {} + {} of volume {}, stream {}{}", target->range.first,
+                    target->range.count, target->volume.value, stream.value, fua ? ", forced" : "");
+    change.stream = stream;
     change.durable = fua && !volume.ordered;
     change.patches = {{target->range.first, stamps}};
     const std::size_t index = ask(volume, std::move(change));
-    const Status status = write(target->volume, target->range.first, stamps, fua);
+    const Status status = write(target->volume, target->range.first, stamps, fua, stream);
     if (answer(volume, index, status)) {
         reached(Case::writes);
+        if (stream != StreamId()) {
+            reached(Case::writes_in_streams);
+        }
         const bool partial = target->range.first % kSectorsPerBlock != 0 ||
                              target->range.count % kSectorsPerBlock != 0;
         if (partial) {
@@ -325,6 +352,9 @@ void Workload::do_write()
         }
         if (fua) {
             reached(Case::forced_writes);
+        }
+        if (flushes && stream != StreamId()) {
+            flush(target->volume, stream);
         }
     }
 }
@@ -416,8 +446,11 @@ void Workload::do_deallocate()
     const auto held = locks_.take(std::move(holds));
     Volume& volume = *model_.find(id);
     Change change;
-    change.what = fmt::format("deallocation of {} ranges from sector {} + {} of volume {}",
-                              ranges.size(), ranges[0].first, ranges[0].count, id.value);
+    change.stream = choose_stream(id);
+    change.what =
+        fmt::format("deallocation of {} ranges from sector {} + {} of volume {}, "
+                    "stream {}",
+                    ranges.size(), ranges[0].first, ranges[0].count, id.value, change.stream.value);
     std::vector<Range> bytes;
     for (const SectorRange& range : ranges) {
         if (!still_there(id) || range.end() > volume.now.size()) {
@@ -426,14 +459,16 @@ void Workload::do_deallocate()
         change.patches.push_back({range.first, Stamps(range.count, kZeroes)});
         bytes.push_back({range.first * kSectorBytes, range.count * kSectorBytes});
     }
+    const StreamId stream = change.stream;
     const std::size_t index = ask(volume, std::move(change));
     Status status;
-    if (random_.chance(50)) {
+    if (stream == StreamId() && random_.chance(50)) {
         status = store_.deallocate(id, bytes);
     } else {
         Operation operation;
         operation.kind = Operation::Kind::deallocate;
         operation.volume = id;
+        operation.stream = stream;
         operation.ranges = bytes;
         status = submit(operation);
     }
@@ -523,14 +558,22 @@ void Workload::do_clone()
                               sources.size(), wanted[0].volume.value, wanted[0].sectors.first,
                               into.first, into.count, destination.value);
     change.patches = {{into.first, std::move(stamps)}};
+    const StreamId stream = choose_stream(destination);
+    change.what += fmt::format(", stream {}", stream.value);
+    change.stream = stream;
+    const Event before = clock_.tick();
+    for (std::size_t i = 0; i + 1 < wanted.size(); ++i) {
+        change.sources.push_back({wanted[i].volume, wanted[i].sectors, before});
+    }
     const std::size_t index = ask(volume, std::move(change));
     Status status;
-    if (random_.chance(50)) {
+    if (stream == StreamId() && random_.chance(50)) {
         status = store_.clone(destination, into.first * kSectorBytes, sources);
     } else {
         Operation operation;
         operation.kind = Operation::Kind::clone;
         operation.volume = destination;
+        operation.stream = stream;
         operation.offset_bytes = into.first * kSectorBytes;
         operation.sources = sources;
         status = submit(operation);
@@ -559,15 +602,22 @@ void Workload::do_flush()
     if (!still_there(id)) {
         return;
     }
+    flush(id, choose_stream(id));
+}
+
+void Workload::flush(VolumeId id, StreamId stream)
+{
     Flush flush;
+    flush.stream = stream;
     flush.asked = clock_.tick();
     Status status;
-    if (random_.chance(50)) {
+    if (stream == StreamId() && random_.chance(50)) {
         status = store_.flush(id);
     } else {
         Operation operation;
         operation.kind = Operation::Kind::flush;
         operation.volume = id;
+        operation.stream = stream;
         status = submit(operation);
     }
     if (!status) {
@@ -576,18 +626,20 @@ void Workload::do_flush()
     }
     flush.answered = clock_.tick();
     if (tracing()) {
-        trace(fmt::format("{:6} flush of volume {} asked for at {}", flush.answered, id.value,
-                          flush.asked));
+        trace(fmt::format("{:6} flush of volume {}, stream {} asked for at {}", flush.answered,
+                          id.value, stream.value, flush.asked));
     }
     if (model_.find(id)->ordered) {
-        reached(Case::ordered_flushes);  // promises an order only, and that holds in any case
+        reached(Case::ordered_flushes);
+        if (stream == StreamId()) {
+            model_.ordered_flushes.push_back(
+                {flush.asked, flush.answered, model_.with_group(id, flush.asked, flush.answered)});
+        }
         return;
     }
     model_.note_flush(id, flush);
-    reached(Case::flushes);
-    const auto group = model_.find(id)->settled_group(flush.asked, flush.answered);
-    if (group && *group != ConsistencyGroup() &&
-        model_.members(*group, flush.answered).size() > 1) {
+    reached(stream == StreamId() ? Case::flushes : Case::stream_flushes);
+    if (stream == StreamId() && model_.with_group(id, flush.asked, flush.answered).size() > 1) {
         reached(Case::group_flushes);
     }
 }
@@ -600,10 +652,7 @@ void Workload::do_checkpoint()
         excuse(status.error(), "checkpoint");
         return;
     }
-    const Event answered = clock_.tick();
-    for (auto& [id, volume] : model_.volumes) {
-        volume.flushes.push_back({asked, answered});
-    }
+    model_.note_all_durable(asked, clock_.tick());
     reached(Case::checkpoints);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -50,11 +51,33 @@ private:
     bool excuse(const Error& error, const std::string& what);
 
     // -- input and output
-    Status write(VolumeId volume, std::uint64_t first, const Stamps& stamps, bool fua);
+    Status write(VolumeId volume, std::uint64_t first, const Stamps& stamps, bool fua,
+                 StreamId stream);
     Result<Stamps> read(VolumeId volume, const SectorRange& range);
     Status submit(const Operation& operation);
 
-    void do_write();
+    // One transaction of one fiber.
+    struct Staged {
+        TransactionId id;
+        VolumeId volume;
+        std::vector<SectorRange> ranges;  // which the fiber has alone
+        SectorRange source;               // ... which nobody changes, in the same volume
+        std::map<std::uint64_t, Stamp> sectors;
+        std::vector<BuiltOn> copied;  // from what others did
+        Event begun = 0;
+        std::uint64_t used_ns = 0;  // when the last call ended
+        bool late = false;          // somebody surely came first
+    };
+
+    // -- streams
+    // One that is open, at times, else the volume's own order.
+    StreamId choose_stream(VolumeId volume);
+    void do_open_stream();
+    void do_close_stream();
+    void build_on(const Staged& staged);
+
+    // With `flushes` the stream that it belongs to, if any, is flushed behind it.
+    void do_write(bool flushes);
     void do_read(bool exact);
     void do_read_snapshot();
     void do_deallocate();
@@ -63,11 +86,11 @@ private:
     void do_contest();
     void do_write_ranges();
     void do_flush();
+    void flush(VolumeId volume, StreamId stream);
     void do_checkpoint();
     void do_rest();
 
     // -- transactions
-    struct Staged;
     void do_transaction();
     // Begins one, writes and commits.
     Status write_in_transaction(VolumeId volume, std::uint64_t first, const Stamps& stamps);
@@ -90,6 +113,7 @@ private:
     void do_resize();
     void do_rename();
     void do_set_flush_mode();
+    void set_flush_mode(VolumeId id, FlushMode mode);
     void do_set_group();
     void join_group(VolumeId id, ConsistencyGroup group);
     void do_snapshot_group();
@@ -104,6 +128,7 @@ private:
     Random random_;
     const Plan& plan_;
     LockTable locks_;
+    std::map<VolumeId, std::vector<StreamId>> streams_;  // that are open
     Stamp next_stamp_;
     std::uint64_t left_;
     unsigned running_ = 0;

@@ -85,7 +85,9 @@ Result<std::optional<DeadTable::Record>> DeadTable::take(Generation generation, 
         record.drop = {list, Sequence(item.birth), static_cast<layout::DeadKind>(item.kind),
                        item.block, item.length};
         record.count = item.count;
-        tree_.erase(root_, key, change);
+        if (!tree_.erase(root_, key, change)) {
+            return fail(ErrorCode::bad_record, "the dead tree has an item where none can be");
+        }
         break;
     }
     if (record.drop.kind == layout::DeadKind::data && record.drop.length > most_blocks) {

@@ -57,7 +57,8 @@ bool Space::undone(Generation generation, const Delta& delta)
     auto& undone = undone_nodes_[parity(generation)];
     const auto found = undone.find(delta.extent.block);
     if (found == undone.end()) {
-        taken_nodes_[parity(generation)].erase(delta.extent.block);
+        const BlockNo block = delta.extent.block;
+        group_of(block).taken.forget(parity(generation), block.value % kGroupBlocks);
         return false;
     }
     if (--found->second == 0) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "format/base/units.h"
@@ -82,6 +83,28 @@ private:
     std::array<std::uint64_t, kBits / 64> words_{};
 };
 
+// Nodes that a generation took and the tree has not been told of, by the generation's parity. A bit
+// for each: a set's entries would be freed by the ten thousand while the tree is written, and the
+// allocator then looks through all of them at once.
+class TakenNodes {
+public:
+    void note(std::size_t parity, std::uint64_t bit)
+    {
+        if (bits_ == nullptr) {
+            bits_ = std::make_unique<std::array<BlockBits, 2>>();
+        }
+        (*bits_)[parity].set(bit, 1);
+    }
+    // Was it one?
+    bool forget(std::size_t parity, std::uint64_t bit)
+    {
+        return bits_ != nullptr && (*bits_)[parity].clear(bit, 1);
+    }
+
+private:
+    std::unique_ptr<std::array<BlockBits, 2>> bits_;  // of groups that hold nodes
+};
+
 struct Group {
     BlockBits free;
     BlockBits tree_free;
@@ -91,6 +114,7 @@ struct Group {
     bool bitmaps = false;                // how the tree lists it
     bool in_tree = false;                // it has an info item
     std::uint64_t allocated_blocks = 0;  // metadata: physically there, from the group's start
+    TakenNodes taken;
 };
 
 }  // namespace coppice

@@ -54,6 +54,10 @@ Result<ReferenceTable::Piece> ReferenceTable::change_piece(BlockNo block, BlockN
                 }
             }
         }
+        if (!missing && covers) {
+            // In a damaged tree its key need not lead to where it was found.
+            missing = tree_.prepare(root_, Key(item.block), Key(item.block));
+        }
         if (missing) {
             COPPICE_TRY(tree_.load(*missing));
             continue;

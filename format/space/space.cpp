@@ -1,7 +1,6 @@
 #include "format/space/space.h"
 
 #include <algorithm>
-#include <array>
 #include <fmt/format.h>
 #include <utility>
 
@@ -439,7 +438,6 @@ Status Space::take_named(const Extent& extent)
 // writing; so a host that does not keep room gets zeroes.
 Status Space::make_present(std::uint64_t offset_bytes, std::uint64_t length_bytes)
 {
-    alignas(kBlockBytes) static std::array<std::byte, kAllocationStep * kBlockBytes> zeroes{};
     IoRequest request{.kind = IoRequest::Kind::allocate,
                       .offset_bytes = offset_bytes,
                       .length_bytes = length_bytes};
@@ -447,8 +445,7 @@ Status Space::make_present(std::uint64_t offset_bytes, std::uint64_t length_byte
     if (present || present.error().code != ErrorCode::not_supported) {
         return present;
     }
-    CHECK(length_bytes <= zeroes.size());
-    return disk_.write(offset_bytes, std::span(zeroes).first(length_bytes));
+    return disk_.write_zeroes(offset_bytes, length_bytes);
 }
 
 // Makes a further step of a metadata group physically present, unless somebody does so meanwhile:
@@ -519,7 +516,7 @@ BlockNo Space::take_node(Generation generation)
             const BlockNo block(index * kGroupBlocks + bit);
             node_cursor_ =
                 block.value + 1 == (index + 1) * kGroupBlocks ? block.value : block.value + 1;
-            taken_nodes_[parity(generation)].insert(block);
+            group->taken.note(parity(generation), bit);
             deltas_[parity(generation)].push_back({{block, 1}, true, true});
             return block;
         }
@@ -534,12 +531,12 @@ void Space::return_node(BlockNo block, Generation generation)
     // one, and a large tree that is emptied on a full host does with few nodes. The checkpoint of
     // the generation before may take it next, and writes that down first; so nothing may be left of
     // this use.
-    if (taken_nodes_[parity(generation)].erase(block) != 0) {
+    Group& group = group_of(block);
+    if (group.taken.forget(parity(generation), block.value % kGroupBlocks)) {
         ++undone_nodes_[parity(generation)][block];
     } else {
         deltas_[parity(generation)].push_back({{block, 1}, false, true});  // the tree has the use
     }
-    Group& group = group_of(block);
     CHECK(group.free.set(block.value % kGroupBlocks, 1));
     ++group.free_count;
     ++nodes_free_;
@@ -604,8 +601,7 @@ void Space::make_free(const Extent& extent, bool stale)
         CHECK(group.free.set(bit, count));
         group.free_count += count;
         if (group.metadata) {
-            CHECK(bit + count <= group.allocated_blocks);
-            nodes_free_ += count;
+            nodes_free_ += std::min(bit + count, std::max(bit, group.allocated_blocks)) - bit;
         } else {
             data_free_ += count;
             if (stale) {

@@ -14,7 +14,6 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <set>
 #include <vector>
 
 #include "format/disk/disk.h"
@@ -159,8 +158,7 @@ private:
     ExtentList freed_[2];
     DropList drops_[2];
     std::uint64_t drop_blocks_[2] = {0, 0};
-    // Nodes of which a use stands in deltas_, and how often a use that stands there was taken back.
-    std::set<BlockNo> taken_nodes_[2];
+    // How often the use of a node that stands in deltas_ was taken back.
     std::map<BlockNo, std::uint64_t> undone_nodes_[2];
 };
 

@@ -182,6 +182,33 @@ TEST_CASE("streams stay of their volume, and a flush of the group covers them")
     });
 }
 
+TEST_CASE("an ordered flush puts what is pending before what comes later, and else orders nothing")
+{
+    const bool pending = GENERATE(false, true);
+    const bool opened_before = GENERATE(false, true);
+    GroupBench bench;
+    bench.run_grouped([&] {
+        bench.expect(bench.store->set_flush_mode(kLog, FlushMode::ordered));
+        const auto before = bench.store->open_stream(kData);
+        REQUIRE(before.has_value());
+        if (pending) {
+            bench.write_block(kLog, 0, 1);
+        }
+        bench.flush(kLog);
+        const auto stream = opened_before ? before : bench.store->open_stream(kData);
+        REQUIRE(stream.has_value());
+        bench.write_block(kOther, 0, 2);
+        bench.write_block(kLog, 1, 2);
+        bench.write_block(kData, 0, 3, false, *stream);
+        bench.flush(kData, *stream);
+        bench.crash();
+        CHECK(bench.has_block(kData, 0, 3));
+        CHECK(bench.has_block(kLog, 0, pending ? 1 : 0));
+        CHECK(bench.has_block(kLog, 1, pending ? 2 : 0));
+        CHECK(bench.has_block(kOther, 0, 0));
+    });
+}
+
 TEST_CASE("a stream that builds on its volume's own order brings the whole group")
 {
     GroupBench bench;

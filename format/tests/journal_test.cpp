@@ -153,6 +153,56 @@ TEST_CASE("ten overwrites between two flushes are one record, and their data are
     bench.expect_clean();
 }
 
+TEST_CASE("what is left out of a commit takes nothing of what has its blocks by now")
+{
+    constexpr std::uint64_t kSize = layout::kGroupBlocks * kBlockBytes;
+    constexpr std::uint64_t kRoom = 8 * kBlockBytes;  // so that freed blocks are used again
+    constexpr std::uint64_t kRingEnd = layout::kJournalStart + layout::kMinJournalBlocks;
+    SlowDiskStore bench;
+    bench.run([&] {
+        OpenOptions options;
+        options.punch = false;
+        options.journaled_blocks = 0;
+        options.tail_blocks = 2;  // two blocks of data in a commit
+        bench.create(kSize, options);
+        bench.write(kVolume, 0, kSize - kRoom, 1);
+        REQUIRE(bench.store->checkpoint());
+        bench.store->pause();
+        for (const std::uint64_t block : {0U, 1U, 2U, 2U}) {
+            bench.write(kVolume, block * kBlockBytes, kBlockBytes, 2);
+        }
+        // The first commit takes its time. Before the second, which leaves an operation out, a
+        // superblock contains all of them, and others write to the blocks that are free with it.
+        bench.delay = [&](const IoRequest& request) -> std::uint64_t {
+            const std::uint64_t block = request.offset_bytes / kBlockBytes;
+            return request.kind == IoRequest::Kind::write && block >= layout::kJournalStart &&
+                           block < kRingEnd
+                       ? kSecond
+                       : 0;
+        };
+        bool flushed = false;
+        bench.tasks.spawn([&] {
+            REQUIRE(bench.store->flush(kVolume));
+            flushed = true;
+        });
+        bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        REQUIRE(bench.store->checkpoint());
+        for (std::uint64_t block = 10; block < 18; ++block) {
+            bench.write(kVolume, block * kBlockBytes, kBlockBytes, 3);
+        }
+        REQUIRE_FALSE(flushed);
+        while (!flushed) {
+            bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        }
+        CHECK(bench.store->statistics().superseded_operations == 1);
+        CHECK(bench.holds(kVolume, 0, 3 * kBlockBytes, 2));
+        CHECK(bench.holds(kVolume, 10 * kBlockBytes, 8 * kBlockBytes, 3));
+        bench.delay = nullptr;
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}
+
 TEST_CASE("an operation takes 64 bytes in the journal, and 4 for each further block")
 {
     SlowDiskStore bench;

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "format/check/checker.h"
+#include "format/check/tests/image_builder.h"
 #include "format/disk/fiber_tasks.h"
 #include "format/disk/memory_disk.h"
 #include "format/tests/slow_disk_store.h"
@@ -475,4 +476,113 @@ TEST_CASE("a clone by reference is replayed with the versions that it was made w
         check(bench.store->close());
     });
     bench.expect_clean();
+}
+
+TEST_CASE("a command that cannot be is an error")
+{
+    using layout::OperationType;
+    using Record = layout::OperationRecord;
+    const auto of = [](OperationType type, std::uint32_t volume = 1) {
+        Record record{};
+        record.type = static_cast<std::uint8_t>(type);
+        record.volume = volume;
+        record.length = type == OperationType::deallocate ? 1 : 0;
+        record.lba = type == OperationType::deallocate ? 200 : 0;
+        record.source_volume = type == OperationType::rollback ? 2 : 0;
+        record.block = type == OperationType::snapshot ? 10 : 0;
+        return record;
+    };
+    const auto clone = [&](std::uint32_t source) {
+        Record record = of(OperationType::clone);
+        record.length = 1;
+        record.source_volume = source;
+        return record;
+    };
+    const auto write = [](std::uint32_t volume, std::uint16_t stream = 0) {
+        Record record = coppice::test::write_operation(volume, 0, 200, 9000);
+        record.stream = stream;
+        return record;
+    };
+    struct Case {
+        std::string what;
+        std::vector<Record> command;
+        bool possible = false;
+        bool other_kind = false;  // a volume's record for a snapshot, or the other way round
+    };
+    const std::vector<Case> all = {
+        {"a rollback and a write", {of(OperationType::rollback), write(1)}},
+        {"a write and a rollback", {write(1), of(OperationType::rollback)}},
+        {"a rollback and a deallocation",
+         {of(OperationType::rollback), of(OperationType::deallocate)}},
+        {"a snapshot and a write", {of(OperationType::snapshot), write(1)}},
+        {"a write, a snapshot and a deallocation",
+         {write(1), of(OperationType::snapshot), of(OperationType::deallocate)}},
+        {"two snapshots of a volume", {of(OperationType::snapshot), of(OperationType::snapshot)}},
+        {"a new volume and a write to it", {of(OperationType::create_volume, 10), write(10)}},
+        {"a removal and a write elsewhere", {of(OperationType::remove_volume, 3), write(1)}},
+        {"two removals",
+         {of(OperationType::remove_volume, 3), of(OperationType::remove_volume, 1)}},
+        {"writes to two volumes", {of(OperationType::deallocate, 3), write(1)}},
+        {"writes to two streams", {of(OperationType::deallocate), write(1, 1)}},
+        {"writes to one volume", {of(OperationType::deallocate), write(1)}, true},
+        {"snapshots of two volumes",
+         {of(OperationType::snapshot, 1), of(OperationType::snapshot, 3)},
+         true},
+        {"a write to a volume that is not there", {write(9)}},
+        {"a clone of a volume that is not there", {clone(9)}},
+        {"a clone", {clone(3)}, true},
+        {"a snapshot with the record of a volume", {of(OperationType::snapshot)}, false, true},
+        {"a new volume", {of(OperationType::create_volume, 10)}, true},
+        {"a new volume with the record of a snapshot",
+         {of(OperationType::create_volume, 10)},
+         false,
+         true},
+    };
+    const std::size_t chosen = GENERATE(range(std::size_t{0}, std::size_t{19}));
+    REQUIRE(all.size() == 19);
+    const Case& wanted = all[chosen];
+    const bool read_only = GENERATE(false, true);
+    INFO(wanted.what << (read_only ? ", read-only" : ""));
+    coppice::test::ExampleImage image;
+    image.finish();
+    std::vector<Record> command = wanted.command;
+    coppice::test::Bytes payload;
+    for (std::size_t i = 0; i < command.size(); ++i) {
+        Record& record = command[i];
+        const auto type = static_cast<OperationType>(record.type);
+        record.sequence = 21 + i;
+        record.flags = i + 1 < command.size() ? layout::kOperationContinues : 0;
+        if (type == OperationType::write) {
+            record.checksum = image.journal_data(9000);
+        }
+        if (type == OperationType::snapshot || type == OperationType::create_volume) {
+            const bool snapshot = type == OperationType::snapshot;
+            layout::VolumeRecord made = snapshot ? image.snapshot_record : image.main_record;
+            made.version = 0;
+            if (wanted.other_kind) {
+                made.flags = snapshot ? 0 : layout::kVolumeSnapshot;
+            }
+            made.parent_volume = snapshot ? record.volume.get() : 0;
+            made.name = {'n', static_cast<char>('0' + i)};
+            record.block = snapshot ? 10 + i : 0;
+            record.payload_offset = static_cast<std::uint32_t>(payload.size());
+            record.payload_bytes = sizeof(made);
+            const auto bytes = coppice::test::bytes_of(made);
+            payload.insert(payload.end(), bytes.begin(), bytes.end());
+        }
+    }
+    image.commit(command, payload, 1);
+    const CheckReport report = image.check();
+    CHECK(report.clean() == wanted.possible);
+    image.tasks.run([&] {
+        const auto store = Store::open(image.disk, {.read_only = read_only});
+        if (wanted.possible) {
+            INFO((store ? "" : store.error().text));
+            REQUIRE(store.has_value());
+            (*store)->abandon();
+        } else {
+            REQUIRE_FALSE(store.has_value());
+            CHECK(error_name(store.error().code) == "bad_record");
+        }
+    });
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "bench/stamp_disk.h"
 #include "format/disk/fiber_tasks.h"
 #include "format/disk/memory_disk.h"
 #include "format/volume/store.h"
@@ -338,6 +339,31 @@ TEST_CASE("an ordered flush syncs nothing, the next periodic commit does")
         CHECK(syncs == 2);  // what came before is durable
         write(true);
         CHECK(syncs == 3);
+        REQUIRE(store->close());
+    });
+}
+
+TEST_CASE("an image does not grow as its volume is written over in large pieces")
+{
+    constexpr std::uint64_t kMiB = 1 << 20;
+    constexpr std::uint64_t kLargeVolume = 64 * kMiB;
+    constexpr std::uint64_t kPasses = 24;
+    FiberTasks tasks;
+    bench::StampDisk disk(tasks);  // keeps a block of one repeated word as that word
+    tasks.run([&] {
+        CreateOptions create;
+        create.uuid = random_uuid();
+        create.volume_bytes = kLargeVolume;
+        REQUIRE(Store::create(disk, create));
+        auto store = std::move(*Store::open(disk, OpenOptions()));
+        Bytes bytes(kMiB, 7);
+        const iovec buffer = vector_of(bytes);
+        for (std::uint64_t i = 0; i < kPasses * kLargeVolume / kMiB; ++i) {
+            REQUIRE(store->write(VolumeId(1), i * kMiB % kLargeVolume, {&buffer, 1}, false));
+            tasks.yield();  // checkpoints go on beside the writes
+        }
+        // What waits for a checkpoint is 256 MiB, and what comes while it is made.
+        CHECK(store->info().space.image_bytes < kLargeVolume + 768 * kMiB);
         REQUIRE(store->close());
     });
 }

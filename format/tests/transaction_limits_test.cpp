@@ -19,9 +19,9 @@ TEST_CASE("so many transactions are open and no more")
         CHECK(refused.error().code == ErrorCode::busy);
         Bench::expect(bench.store->abort(open[5]));
         CHECK(bench.begin() > open.back());
-        bench.store->abort_all();
+        bench.tick_for(61);
         bench.expect_error(bench.store->commit(open[0], false), ErrorCode::not_found,
-                           "all were aborted");
+                           "was not used for 60 s");
         bench.begin();
     });
 }
@@ -120,16 +120,21 @@ TEST_CASE("a pause waits for no transaction, and a close ends them")
 {
     Bench bench;
     bench.run([&] {
-        bench.create(kMiB);
-        const TransactionId id = bench.begin();
-        bench.stage(id, 0, kLarge, 2);
-        bench.store->pause();
-        bench.store->resume();
-        CHECK(bench.sees(id, 0, kLarge, 2));
-        bench.begin();
+        bench.create(8 * kMiB);
         Bench::expect(bench.store->close());
         bench.open();
-        CHECK(bench.holds(kVolume, 0, kLarge, 0));
+        const std::uint64_t empty = bench.disk.bytes().allocated_bytes();
+        const TransactionId id = bench.begin();
+        bench.stage(id, 0, 4 * kMiB, 2);
+        CHECK(bench.disk.bytes().allocated_bytes() >= empty + 4 * kMiB);
+        bench.store->pause();
+        bench.store->resume();
+        CHECK(bench.sees(id, 0, 4 * kMiB, 2));
+        bench.begin();
+        Bench::expect(bench.store->close());
+        CHECK(bench.disk.bytes().allocated_bytes() < empty + kMiB);  // the host has them again
+        bench.open();
+        CHECK(bench.holds(kVolume, 0, 8 * kMiB, 0));
         Bench::expect(bench.store->close());
     });
     bench.expect_clean();
@@ -149,6 +154,9 @@ TEST_CASE("what cannot be part of a transaction is refused")
             ErrorCode::invalid_argument);
         bench.expect_error(bench.try_stage(id, 0, kSector, 1, snapshot), ErrorCode::not_found,
                            "is one of volume 1");
+        bench.expect_error(
+            bench.store->perform({.kind = Kind::commit, .volume = snapshot, .transaction = id}),
+            ErrorCode::not_found, "is one of volume 1");
         bench.expect_error(bench.try_stage(id, 100, kSector, 1), ErrorCode::invalid_argument);
         bench.expect_error(bench.try_stage(id, kMiB, kSector, 1), ErrorCode::out_of_range);
         bench.expect_error(
@@ -175,9 +183,8 @@ namespace {
 constexpr std::uint64_t kVolumeBytes = layout::kGroupBlocks * kBlockBytes;
 
 // The host has room for so many bytes more, in groups that are there already.
-void leave_room(Bench& bench, std::uint64_t bytes)
+void leave_room(Bench& bench, std::uint64_t bytes, OpenOptions options = {})
 {
-    OpenOptions options;
     options.punch = false;
     bench.create(kVolumeBytes, options);
     bench.write(kVolume, 0, kVolumeBytes - bytes, 1);
@@ -195,13 +202,15 @@ void leave_room(Bench& bench, std::uint64_t bytes)
 TEST_CASE("blocks that were staged come back, however the transaction ends")
 {
     constexpr std::uint64_t kRoom = 4 * kMiB;
-    const std::string end = GENERATE(values<std::string>(
-        {"abort", "abort_all", "timeout", "conflict", "overwritten", "deallocated"}));
+    const std::string end = GENERATE(
+        values<std::string>({"abort", "timeout", "conflict", "overwritten", "deallocated"}));
     const std::uint64_t piece = GENERATE(kBlockBytes, kMiB);
     INFO(end << ", in pieces of " << piece);
     Bench bench;
     bench.run([&] {
-        leave_room(bench, kRoom);
+        OpenOptions options;
+        options.late_write_blocks = 0;  // all that is staged has its place at once
+        leave_room(bench, kRoom, options);
         const auto stage_all = [&](TransactionId id) {
             for (std::uint64_t at = 0; at < 2 * kMiB; at += piece) {
                 bench.stage(id, at, piece, 2);
@@ -212,8 +221,6 @@ TEST_CASE("blocks that were staged come back, however the transaction ends")
             stage_all(id);
             if (end == "abort") {
                 Bench::expect(bench.store->abort(id));
-            } else if (end == "abort_all") {
-                bench.store->abort_all();
             } else if (end == "timeout") {
                 bench.tick_for(61);
             } else if (end == "conflict") {
@@ -230,6 +237,43 @@ TEST_CASE("blocks that were staged come back, however the transaction ends")
             }
         }
         CHECK(bench.holds(kVolume, 0, kVolumeBytes - kRoom, 1));
+        bench.write(kVolume, kVolumeBytes - kRoom, kRoom - kMiB, 3);
+        Bench::expect(bench.store->close());
+    });
+    bench.expect_clean();
+}
+
+TEST_CASE("what a commit found for data in memory comes back when it is too late after all")
+{
+    constexpr std::uint64_t kRoom = 4 * kMiB;
+    Bench bench;
+    bench.run([&] {
+        leave_room(bench, kRoom);
+        Bench::expect(bench.store->close());
+        OpenOptions options;
+        options.punch = false;
+        bench.open(options);  // it does not know that the host still has the room
+        const TransactionId id = bench.begin();
+        for (std::uint64_t at = 0; at < 2 * kMiB; at += kBlockBytes) {
+            bench.stage(id, at, kBlockBytes, 2);
+        }
+        bench.delay = [](const IoRequest& request) {
+            return request.kind == IoRequest::Kind::allocate ? 10 * kMillisecond : 0;
+        };
+        Status committed;
+        bool ended = false;
+        bench.tasks.spawn([&] {
+            committed = bench.store->commit(id, false);
+            ended = true;
+        });
+        bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        bench.deallocate(kVolume, 0, kBlockBytes);
+        REQUIRE_FALSE(ended);
+        while (!ended) {
+            bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        }
+        bench.delay = nullptr;
+        bench.expect_error(committed, ErrorCode::conflict);
         bench.write(kVolume, kVolumeBytes - kRoom, kRoom - kMiB, 3);
         Bench::expect(bench.store->close());
     });

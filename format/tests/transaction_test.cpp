@@ -399,9 +399,71 @@ TEST_CASE("a transaction in a volume that shrinks or goes away comes too late")
         REQUIRE(second.has_value());
         const TransactionId id = bench.begin(*second);
         bench.stage(id, 0, kLarge, 2, *second);
+        const TransactionId other = bench.begin();
+        bench.stage(other, 0, kBlockBytes, 3);
         Bench::expect(bench.store->remove(*second));
-        bench.expect_error(bench.try_stage(id, 0, kSector, 2, *second), ErrorCode::not_found);
-        bench.expect_error(bench.store->commit(id, false), ErrorCode::conflict);
+        bench.expect_error(bench.try_stage(id, 0, kSector, 2, *second), ErrorCode::not_found,
+                           "volume 2 was removed");
+        bench.expect_error(bench.store->commit(id, false), ErrorCode::not_found,
+                           "volume 2 was removed");
+        CHECK_FALSE(bench.store->volume_of(id).has_value());
+        Bench::expect(bench.store->commit(other, false));
+        CHECK(bench.holds(kVolume, 0, kBlockBytes, 3));
+    });
+}
+
+TEST_CASE("a volume that is removed gives the places of its transactions back")
+{
+    Bench bench;
+    bench.run_and_close([&] {
+        NewVolume wanted;
+        wanted.name = "second";
+        wanted.size_bytes = kMiB;
+        const auto second = bench.store->create_volume(wanted);
+        REQUIRE(second.has_value());
+        for (std::size_t i = 0; i < kMaxTransactions; ++i) {
+            bench.begin(*second);
+        }
+        CHECK_FALSE(bench.store->begin(kVolume).has_value());
+        Bench::expect(bench.store->remove(*second));
+        bench.begin();
+    });
+}
+
+TEST_CASE("a commit under way when its volume is removed comes too late, and is gone")
+{
+    const bool fails = GENERATE(false, true);  // ... or the host fails it
+    Bench bench;
+    bench.run_and_close([&] {
+        NewVolume wanted;
+        wanted.name = "second";
+        wanted.size_bytes = kMiB;
+        const auto second = bench.store->create_volume(wanted);
+        REQUIRE(second.has_value());
+        const TransactionId id = bench.begin(*second);
+        bench.stage(id, 0, 16 * kBlockBytes, 2, *second);
+        bench.delay = [](const IoRequest& request) {
+            return request.kind == IoRequest::Kind::allocate ? 100 * kMillisecond : 0;
+        };
+        bench.fault = [&](const IoRequest& request) {
+            return fails && request.kind == IoRequest::Kind::allocate ? EIO : 0;
+        };
+        Status committed;
+        bool ended = false;
+        bench.tasks.spawn([&] {
+            committed = bench.store->commit(id, false);
+            ended = true;
+        });
+        bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        Bench::expect(bench.store->remove(*second));
+        REQUIRE_FALSE(ended);
+        while (!ended) {
+            bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        }
+        bench.fault = nullptr;
+        bench.expect_error(committed, fails ? ErrorCode::io : ErrorCode::conflict);
+        bench.expect_error(bench.store->commit(id, false), ErrorCode::not_found);
+        CHECK_FALSE(bench.store->volume_of(id).has_value());
     });
 }
 
@@ -446,7 +508,8 @@ TEST_CASE("a change that takes effect while one is staged, or while it is commit
             REQUIRE_FALSE(ended);
             bench.expect_error(bench.store->abort(id), ErrorCode::busy, "is being committed");
             bench.expect_error(bench.try_stage(id, 0, kSector, 4), ErrorCode::busy);
-            bench.store->abort_all();
+            bench.expect_error(bench.store->commit(id, false), ErrorCode::busy);
+            CHECK(bench.store->volume_of(id).value() == kVolume);
             while (!ended) {
                 bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
             }
@@ -460,27 +523,37 @@ TEST_CASE("a change that takes effect while one is staged, or while it is commit
 
 TEST_CASE("a write of part of a block that waits has what a commit put there")
 {
+    constexpr std::uint64_t kStaged = 160 * kBlockBytes;  // more than is ready for small writes
     Bench bench;
     bench.run_and_close([&] {
         bench.write(kVolume, 0, kBlockBytes, 1);
         const TransactionId id = bench.begin();
-        bench.stage(id, 0, kBlockBytes, 2);
-        bench.stage(id, kLarge, kLarge, 2);
-        unsigned running = 2;
+        for (std::uint64_t at = 0; at < kStaged; at += kBlockBytes) {
+            bench.stage(id, at, kBlockBytes, 2);
+        }
+        // The commit waits for room on the host, and holds the blocks meanwhile.
+        bench.delay = [](const IoRequest& request) {
+            return request.kind == IoRequest::Kind::allocate ? 10 * kMillisecond : 0;
+        };
+        bool committed = false;
+        bool written = false;
         bench.tasks.spawn([&] {
             Bench::expect(bench.store->commit(id, false));
-            --running;
+            committed = true;
         });
+        bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
+        REQUIRE_FALSE(committed);
         bench.tasks.spawn([&] {
             bench.write(kVolume, kSector, kSector, 3);
-            --running;
+            CHECK(committed);
+            written = true;
         });
-        while (running != 0) {
+        while (!written) {
             bench.tasks.sleep_until(bench.tasks.now_ns() + kMillisecond);
         }
         CHECK(bench.holds(kVolume, 0, kSector, 2));
         CHECK(bench.holds(kVolume, kSector, kSector, 3));
-        CHECK(bench.holds(kVolume, 2 * kSector, kBlockBytes - 2 * kSector, 2));
+        CHECK(bench.holds(kVolume, 2 * kSector, kStaged - 2 * kSector, 2));
     });
 }
 

@@ -144,6 +144,11 @@ std::string validate_map_leaf(const Node& node)
 
 }  // namespace
 
+bool possible(const NodeRef& reference)
+{
+    return !reference || (reference.block.value <= layout::kMaxBlock && reference.checksum != 0);
+}
+
 std::string validate(const Node& node)
 {
     const auto header = node.header();
@@ -166,7 +171,7 @@ std::string validate(const Node& node)
         }
         if (header.level > 0) {
             const NodeRef child = node.child(i);
-            if (!child || child.block.value > layout::kMaxBlock) {
+            if (!possible(child) || !child) {
                 return fmt::format("has an impossible pointer in item {}", i);
             }
         }

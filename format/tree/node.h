@@ -71,6 +71,8 @@ struct NodeRef {
 
 NodeRef decode(const layout::NodePointer& pointer);
 layout::NodePointer encode(const NodeRef& reference);
+// Can a pointer that was read be this? One that names a node has its checksum.
+bool possible(const NodeRef& reference);
 
 class Node {
 public:

@@ -134,6 +134,9 @@ Status NodeCache::accept(std::unique_ptr<Node> node, const NodeRef& reference, i
     if (node->birth() != reference.birth) {
         return wrong("is of another birth than its pointer says");
     }
+    if (level < 0 && node->level() + 1 >= kMaxTreeLevels) {
+        return wrong(fmt::format("is a root of level {}", node->level()));  // no room to grow
+    }
     if (level >= 0 && node->level() != static_cast<unsigned>(level)) {
         return wrong(fmt::format("has level {} below level {}", node->level(), level + 1));
     }
@@ -228,8 +231,8 @@ void NodeCache::end_use(std::uint64_t ticket)
 }
 
 // Fills in the checksums of children that were not known when they were written into the node, and
-// the node's own.
-void NodeCache::finish(Node& node)
+// the node's own. What was read may be out of order across nodes, and then what is made of it.
+Status NodeCache::finish(Node& node)
 {
     if (node.level() > 0) {
         for (unsigned i = 0; i < node.count(); ++i) {
@@ -242,11 +245,15 @@ void NodeCache::finish(Node& node)
             }
         }
     }
-    const std::string problem = validate(node);
-    CHECK(problem.empty());
+    if (const std::string problem = validate(node); !problem.empty()) {
+        return fail(ErrorCode::bad_node,
+                    fmt::format("block {}, a node of the {} that is to be written, {}",
+                                node.block().value, tree_name(node.shape().kind), problem));
+    }
     auto header = node.header();
     header.checksum = metadata_checksum(node.span(), image_seed_);
     node.set_header(header);
+    return {};
 }
 
 // Children before parents, whose pointers say their checksums. Others run between the nodes: to
@@ -258,7 +265,9 @@ Status NodeCache::write_dirty(Generation generation, bool maps)
     Pace pace(disk_.tasks());
     std::vector<Node*> others;
     std::vector<Written> chosen;
-    for (Node* node : std::exchange(dirty_[parity(generation)], {})) {
+    const std::vector<Node*> nodes = std::exchange(dirty_[parity(generation)], {});
+    chosen.reserve(nodes.size());  // to move what is there would take longer than a turn
+    for (Node* node : nodes) {
         CHECK(node->generation() == generation);
         if ((node->shape().kind == layout::TreeKind::map) == maps) {
             chosen.push_back({node->level(), node->block(), node});
@@ -288,7 +297,7 @@ Status NodeCache::write_batch(Generation generation, std::span<const Written> ba
     std::vector<IoRequest> requests;
     for (std::size_t i = 0; i < batch.size(); ++i) {
         Node& node = *batch[i].node;
-        finish(node);
+        COPPICE_TRY(finish(node));
         node.dirty = false;
         node.keep_until = generation + 1;
         --dirty_count_;

@@ -105,7 +105,7 @@ private:
     Node* insert(std::unique_ptr<Node> node);
     void evict();
     void remove(Node* node);
-    void finish(Node& node);
+    Status finish(Node& node);
     struct Written {
         unsigned level;
         BlockNo block;

@@ -237,10 +237,10 @@ bool Tree::contains(const NodeRef& root, const Key& key) const
     return bound > 0 && node->key(bound - 1) == key;
 }
 
-void Tree::erase(NodeRef& root, const Key& key, const Change& change)
+bool Tree::erase(NodeRef& root, const Key& key, const Change& change)
 {
     if (!contains(root, key)) {
-        return;  // nothing is copied for a key that is not there
+        return false;  // nothing is copied for a key that is not there
     }
     std::array<Step, kMaxTreeLevels> path{};
     unsigned depth = 0;
@@ -275,6 +275,7 @@ void Tree::erase(NodeRef& root, const Key& key, const Change& change)
             break;
         }
     }
+    return true;
 }
 
 std::optional<Missing> Cursor::descend(NodeRef reference, int level, const Key* key)

@@ -62,8 +62,8 @@ public:
 
     // Puts an item in; an item of the same key is replaced. The path must be in memory.
     void insert(NodeRef& root, const std::byte* item, const Change& change);
-    // Takes the item of this key out, if there is one. The path must be in memory.
-    void erase(NodeRef& root, const Key& key, const Change& change);
+    // Takes the item of this key out, if there is one: else false. The path must be in memory.
+    bool erase(NodeRef& root, const Key& key, const Change& change);
 
     // A leaf, for one who changes many neighbouring items of it.
     struct Leaf {

@@ -1,27 +1,24 @@
 // Memory for whole blocks, aligned for direct I/O, and its exchange with a caller's buffers.
 #pragma once
 
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <span>
 #include <sys/uio.h>
 
+#include "format/base/block_bytes.h"
 #include "format/base/units.h"
 
 namespace coppice {
 
+// What it holds at first means nothing.
 class BlockBuffer {
 public:
     explicit BlockBuffer(std::uint64_t blocks)
-        : bytes_(static_cast<std::byte*>(
-              ::operator new (blocks* kBlockBytes, std::align_val_t{kBlockBytes}))),
-          size_(blocks * kBlockBytes)
+        : size_(blocks * kBlockBytes), bytes_(BlockAllocator<std::byte>().allocate(size_))
     {
     }
     BlockBuffer(const BlockBuffer&) = delete;
     BlockBuffer& operator=(const BlockBuffer&) = delete;
-    ~BlockBuffer() { ::operator delete (bytes_, std::align_val_t{kBlockBytes}); }
+    ~BlockBuffer() { BlockAllocator<std::byte>().deallocate(bytes_, size_); }
 
     std::uint64_t blocks() const { return size_ / kBlockBytes; }
     std::span<std::byte> span() { return {bytes_, size_}; }
@@ -31,8 +28,8 @@ public:
     }
 
 private:
-    std::byte* bytes_;
     std::size_t size_;
+    std::byte* bytes_;
 };
 
 std::uint64_t total_bytes(std::span<const iovec> buffers);

@@ -183,6 +183,10 @@ Status Catalog::add_item(const layout::CatalogItem& item)
         version.reference_depth = record.reference_depth;
         version.map = decode(record.map);
         version.mapped_blocks = record.mapped_blocks;
+        if (!coppice::possible(version.map)) {
+            return fail(ErrorCode::bad_record,
+                        fmt::format("catalog: the map of version {} is in no block", id));
+        }
         versions[version.id] = version;
         return {};
     }
@@ -216,8 +220,9 @@ Status Catalog::verify() const
     for (const auto& [id, version] : versions) {
         const Version* parent = this->version(version.parent);
         const bool orphan = version.parent != VersionId() && parent == nullptr;
-        const bool order = parent != nullptr &&
-                           (parent->head || (!version.head && parent->sequence > version.sequence));
+        const bool order =
+            parent != nullptr &&
+            (parent->head || (!version.head && parent->sequence >= version.sequence));
         if (orphan || order || lists.count(version.first_list) == 0) {
             return fail(
                 ErrorCode::bad_record,

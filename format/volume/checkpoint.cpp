@@ -14,10 +14,12 @@ namespace {
 constexpr std::uint64_t kDropNs = 150;
 constexpr std::uint64_t kDeadNs = 2'500;
 constexpr std::uint64_t kLookNs = 50;
-// Dirty nodes, and what was dropped, at which a checkpoint begins by itself: 64 MiB of nodes, 256
-// MiB of space where each is a block.
+// Dirty nodes, and what was dropped, at which a checkpoint begins by itself: 64 MiB of nodes, so
+// many drops to be settled, 256 MiB of data that only a checkpoint lets be used again: by so much,
+// about, an image is larger than what is in it, while it is written over.
 constexpr std::uint64_t kDirtyNodes = 16384;
 constexpr std::uint64_t kPendingDrops = 65536;
+constexpr std::uint64_t kPendingBlocks = 65536;
 // Operations forgotten between two chances for others to run.
 constexpr std::size_t kContainedAtOnce = before_others(1024, 3);
 
@@ -29,8 +31,9 @@ double Checkpoint::changed_part() const
     const auto part = [](std::uint64_t of, std::uint64_t all) {
         return static_cast<double>(of) / static_cast<double>(all);
     };
-    return std::max(part(state_.cache.dirty_count(state_.generation), kDirtyNodes),
-                    part(state_.space.pending_drops(), kPendingDrops));
+    return std::max({part(state_.cache.dirty_count(state_.generation), kDirtyNodes),
+                     part(state_.space.pending_drops(), kPendingDrops),
+                     part(state_.space.pending_drop_blocks(), kPendingBlocks)});
 }
 
 bool Checkpoint::due() const

@@ -344,7 +344,8 @@ Status Committer::close_recovery()
     COPPICE_TRY(state_.check_writable());  // it may have failed while we waited for our turn
     // What was replayed is durable before anything says so; then nothing that was not replayed can
     // continue the chain any more. A ring without room for the closing commit has no room for a
-    // commit that replay could have dropped either: each leaves one block free behind it.
+    // commit that replay could have dropped either: each leaves one block free behind it, also
+    // behind the older tail of a writer that did not know yet that its superblock was durable.
     COPPICE_TRY(state_.sync());
     state_.ring.note_synced(state_.ring.last_written());
     if (state_.ring.free_blocks() > 1) {

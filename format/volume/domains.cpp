@@ -235,6 +235,12 @@ void Domains::join_all(DomainId with)
 
 void Domains::join_covered_by_flush(VolumeId volume)
 {
+    // What a commit has taken stands in the ring before whatever comes now.
+    const std::vector<DomainId> covered = covered_by_flush(volume);
+    if (std::none_of(covered.begin(), covered.end(),
+                     [&](DomainId id) { return !domains_.at(id).pending.empty(); })) {
+        return;
+    }
     const DomainId own{volume, StreamId()};
     if (domains_[own].joined == 0 && obeys(Rule::joined_domains)) {
         domains_[own].joined = ++last_join_;  // with streams that are opened later

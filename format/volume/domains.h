@@ -83,7 +83,7 @@ public:
     // With every domain that has something pending.
     void join_all(DomainId with);
     // What a flush of the volume covers, with each other: what one has pending now goes with what
-    // another has later.
+    // another has later. Nothing if none has anything pending.
     void join_covered_by_flush(VolumeId volume);
     // Has another domain of the volume something pending?
     bool others_pending(DomainId id) const;

@@ -85,6 +85,20 @@ Status Effects::load_range(VolumeId volume, Lba lba, std::uint64_t length, const
     }
 }
 
+// What a clone is about to refer to as well.
+Status Effects::check_references(const std::vector<MapRun>& runs) const
+{
+    for (const MapRun& run : runs) {
+        if (run.kind == layout::MapKind::range_reference &&
+            state_.catalog.version(VersionId(run.detail)) == nullptr) {
+            return fail(
+                ErrorCode::bad_record,
+                fmt::format("a range reference names version {}, which is not there", run.detail));
+        }
+    }
+    return {};
+}
+
 Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::uint64_t reserve)
 {
     std::uint64_t nodes = 0;
@@ -100,6 +114,7 @@ Result<bool> Effects::prepare(std::span<const JournalOperation> command, std::ui
                 COPPICE_TRY(load_range(source, Lba(record.source_lba), record.length, *missing));
                 return false;
             }
+            COPPICE_TRY(check_references(runs));
             nodes += runs.size() / Map::kItemsPerNewLeaf + 1;
         }
     }
@@ -198,14 +213,14 @@ Status Effects::hold_sources(std::span<JournalOperation> command)
         }
         // In replay the record says what was done. What it is now cannot: operations that came to
         // nothing are not in the journal, so a head can look unchanged that was not.
-        if (state_.catalog.version(VersionId(record.block)) == nullptr) {
-            if (record.block != state_.catalog.next_version ||
-                !state_.catalog.head_of(*source).head) {
-                return impossible(record, "it refers to a version that cannot be");
-            }
+        if (record.block == state_.catalog.next_version && state_.catalog.head_of(*source).head) {
             freeze_head(*source, before);
         } else if (state_.catalog.removals.contains(VersionId(record.block))) {
             return impossible(record, "it refers to a version that is being removed");
+        }
+        const Version* held = state_.catalog.version(VersionId(record.block));
+        if (held == nullptr || held->head || held->reference_depth >= kMaxReferenceDepth) {
+            return impossible(record, "it refers to a version that cannot be");
         }
     }
     return {};
@@ -359,14 +374,25 @@ Status Effects::apply_clone_reference(const layout::OperationRecord& record)
     return {};
 }
 
-Result<layout::VolumeRecord> Effects::volume_record(const JournalOperation& operation) const
+Status Effects::check_number(const layout::OperationRecord& record, VolumeId id) const
+{
+    constexpr std::uint64_t kLargest = 0xFFFFFFFF;
+    if (id.value == 0 || id.value > kLargest || state_.catalog.volume(id) != nullptr) {
+        return impossible(record, "its number is taken");
+    }
+    return {};
+}
+
+Result<layout::VolumeRecord> Effects::volume_record(const JournalOperation& operation,
+                                                    bool snapshot) const
 {
     layout::VolumeRecord record;
     if (operation.payload.size() != sizeof(record)) {
         return impossible(operation.record, "it has no volume record");
     }
     std::memcpy(static_cast<void*>(&record), operation.payload.data(), sizeof(record));
-    if (!Catalog::possible({{}, {}, record})) {
+    if (!Catalog::possible({{}, {}, record}) ||
+        ((record.flags & layout::kVolumeSnapshot) != 0) != snapshot) {
         return impossible(operation.record, "its volume cannot be");
     }
     return record;
@@ -375,11 +401,9 @@ Result<layout::VolumeRecord> Effects::volume_record(const JournalOperation& oper
 Status Effects::apply_snapshot(const JournalOperation& operation)
 {
     COPPICE_ASSIGN(volume, target(operation.record));
-    COPPICE_ASSIGN(record, volume_record(operation));
+    COPPICE_ASSIGN(record, volume_record(operation, true));
     const VolumeId id(operation.record.block);
-    if (id.value == 0 || state_.catalog.volume(id) != nullptr) {
-        return impossible(operation.record, "its number is taken");
-    }
+    COPPICE_TRY(check_number(operation.record, id));
     Version& frozen = freeze_head(*volume, operation.sequence());
     frozen.volume = id;
     record.created_sequence = operation.sequence().value;
@@ -390,11 +414,9 @@ Status Effects::apply_snapshot(const JournalOperation& operation)
 
 Status Effects::apply_create(const JournalOperation& operation)
 {
-    COPPICE_ASSIGN(record, volume_record(operation));
+    COPPICE_ASSIGN(record, volume_record(operation, false));
     const VolumeId id = operation.volume();
-    if (id.value == 0 || state_.catalog.volume(id) != nullptr) {
-        return impossible(operation.record, "its number is taken");
-    }
+    COPPICE_TRY(check_number(operation.record, id));
     const Version* origin = nullptr;
     if (operation.record.source_volume != 0) {
         COPPICE_ASSIGN(found, source_version(operation.record));
@@ -462,11 +484,11 @@ Status Effects::apply_rollback(const layout::OperationRecord& record)
 
 Status Effects::apply_change(const JournalOperation& operation)
 {
-    COPPICE_ASSIGN(record, volume_record(operation));
     Volume* volume = state_.catalog.volume(operation.volume());
     if (volume == nullptr) {
         return impossible(operation.record, "there is no such volume");
     }
+    COPPICE_ASSIGN(record, volume_record(operation, volume->snapshot()));
     if (operation.record.length > 0 && !volume->snapshot()) {
         cut(state_.catalog.head_of(*volume), Lba(operation.record.lba), operation.record.length);
     }

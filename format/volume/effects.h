@@ -61,7 +61,11 @@ private:
     void abandon_version(Version& version);
     void cut(Version& head, Lba lba, std::uint64_t length);
     Result<Volume*> target(const layout::OperationRecord& record);
-    Result<layout::VolumeRecord> volume_record(const JournalOperation& operation) const;
+    // The operation's, for a snapshot or for a volume that is none.
+    Result<layout::VolumeRecord> volume_record(const JournalOperation& operation,
+                                               bool snapshot) const;
+    Status check_number(const layout::OperationRecord& record, VolumeId id) const;
+    Status check_references(const std::vector<MapRun>& runs) const;
 
     State& state_;
 };

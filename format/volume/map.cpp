@@ -24,8 +24,7 @@ MapRun MapRun::part(Lba begin, Lba end) const
 }
 
 std::optional<Missing> Map::collect(const NodeRef& root, Lba lba, std::uint64_t length,
-                                    std::vector<MapRun>& runs, std::uint64_t* leaves,
-                                    std::size_t most) const
+                                    std::vector<MapRun>& runs, Seen* seen, std::size_t most) const
 {
     const Lba end = lba + length;
     Cursor cursor(tree_.cache(), tree_.shape(), root);
@@ -36,10 +35,11 @@ std::optional<Missing> Map::collect(const NodeRef& root, Lba lba, std::uint64_t 
         if (run.lba >= end) {
             break;
         }
-        if (leaves != nullptr) {
+        if (seen != nullptr) {
+            seen->first = std::min(seen->first, cursor.key());
             // Items of one leaf lie next to each other.
             if (last_item == nullptr || cursor.item() != last_item + sizeof(layout::MapItem)) {
-                ++*leaves;
+                ++seen->leaves;
             }
             last_item = cursor.item();
         }
@@ -65,18 +65,22 @@ std::optional<Missing> Map::advance(const NodeRef& root, Lba& reached, Lba end) 
 std::optional<Missing> Map::prepare(const NodeRef& root, Lba lba, std::uint64_t length,
                                     std::uint64_t& leaves) const
 {
-    leaves = 0;
+    Seen seen;
     std::vector<MapRun> runs;
-    auto missing = collect(root, lba, length, runs, &leaves);
+    auto missing = collect(root, lba, length, runs, &seen);
+    leaves = seen.leaves;
+    Key first = std::min(seen.first, Key(lba.value > 0 ? lba.value - 1 : 0));
     if (!missing && lba.value > 0) {
         // `put` looks at the item before, which may be in the leaf to the left of those touched.
-        missing = Cursor(tree_.cache(), tree_.shape(), root).seek(Key(lba.value - 1));
+        Cursor before(tree_.cache(), tree_.shape(), root);
+        missing = before.seek(Key(lba.value - 1));
+        if (!missing && before.valid()) {
+            first = std::min(first, before.key());
+        }
     }
-    if (!missing) {
-        missing =
-            tree_.prepare(root, Key(lba.value > 0 ? lba.value - 1 : 0), Key(lba.value + length));
-    }
-    return missing;
+    // An item that begins before the range is changed by its key, and in a damaged tree that need
+    // not lead to the leaf where the item was found.
+    return missing ? missing : tree_.prepare(root, first, Key(lba.value + length));
 }
 
 void Map::note_paths(const NodeRef& root, Lba lba, std::uint64_t length,

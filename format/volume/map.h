@@ -27,10 +27,13 @@ public:
     explicit Map(NodeCache& cache) : tree_(cache, kMapShape) {}
 
     // Appends the runs of [lba, lba + length) in order, cut to that range.
-    // `leaves`, if given, is raised by the number of leaves seen. Ends early when `runs` holds
-    // `most`.
+    // `seen`, if given, says what was looked at. Ends early when `runs` holds `most`.
+    struct Seen {
+        std::uint64_t leaves = 0;
+        Key first{~std::uint64_t{0}};  // of the first item
+    };
     std::optional<Missing> collect(const NodeRef& root, Lba lba, std::uint64_t length,
-                                   std::vector<MapRun>& runs, std::uint64_t* leaves,
+                                   std::vector<MapRun>& runs, Seen* seen,
                                    std::size_t most = SIZE_MAX) const;
     // Is everything in memory to change [lba, lba + length)? Then `leaves` says how many are
     // touched.

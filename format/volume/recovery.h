@@ -8,7 +8,9 @@
 
 namespace coppice {
 
-// Finds the newest state and replays the journal in memory. Nothing is written. (task)
+// Finds the newest state and replays the journal in memory. What the next recovery would find stays
+// as it is: opened read-only nothing at all is written, else the file may become longer, and free
+// space in it physically present, for nodes. (task)
 Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options);
 
 }  // namespace coppice

@@ -198,8 +198,16 @@ Status Replay::apply_command(Command command)
     }
     CacheUse use(state_.cache);
     for (;;) {
-        COPPICE_ASSIGN(ready, effects_.prepare(command, 0));
-        if (ready) {
+        auto ready = effects_.prepare(command, 0);
+        if (!ready && ready.error().code == ErrorCode::not_found) {
+            return fail(ErrorCode::bad_record,
+                        fmt::format("journal operation {}: {}", command.front().sequence().value,
+                                    ready.error().text));
+        }
+        if (!ready) {
+            return pass_on(ready);
+        }
+        if (*ready) {
             break;
         }
     }

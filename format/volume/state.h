@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "format/base/rules.h"
 #include "format/disk/disk.h"
 #include "format/journal/ring.h"
 #include "format/space/checksum_table.h"
@@ -130,7 +131,9 @@ struct State {
     // it. The first flush covers it as well.
     Status sync_what_was_found()
     {
-        return sync_covered_ != 0 || options.read_only ? Status() : sync();
+        const bool nothing_to_do =
+            sync_covered_ != 0 || options.read_only || !obeys(Rule::found_is_synced);
+        return nothing_to_do ? Status() : sync();
     }
 
     // Late data that are held at the call are at their place afterwards; or at least so many that

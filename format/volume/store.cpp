@@ -26,20 +26,6 @@ namespace {
 // Longest piece of a map that one question for its status looks at: 256 MiB.
 constexpr std::uint64_t kStatusBlocks = 65536;
 
-// Writes zeroes, really, over a run of blocks.
-Status write_zeroes_at(Disk& disk, BlockNo first, std::uint64_t blocks)
-{
-    constexpr std::uint64_t kAtOnce = 256;
-    BlockBuffer zeroes(std::min(kAtOnce, blocks));
-    std::fill(zeroes.span().begin(), zeroes.span().end(), std::byte{0});
-    for (std::uint64_t done = 0; done < blocks; done += kAtOnce) {
-        const std::uint64_t count = std::min(kAtOnce, blocks - done);
-        COPPICE_TRY(
-            disk.write(byte_offset(first + done), zeroes.span().first(count * kBlockBytes)));
-    }
-    return {};
-}
-
 class StoreImpl : public Store {
 public:
     explicit StoreImpl(std::unique_ptr<State> state)
@@ -86,7 +72,7 @@ public:
     {
         return volumes_.clone_volume(snapshot, name, guest_made);
     }
-    Status remove(VolumeId id) override { return volumes_.remove(id); }
+    Status remove(VolumeId id) override;
     Status rollback(VolumeId volume, VolumeId snapshot) override
     {
         return volumes_.rollback(volume, snapshot);
@@ -131,7 +117,6 @@ public:
         return transactions_.volume_of(transaction);
     }
     Status abort(TransactionId transaction) override { return transactions_.abort(transaction); }
-    void abort_all() override { transactions_.abort_all("all were aborted"); }
     Status checkpoint() override;
     Status settle() override;
     Status trim() override;
@@ -197,6 +182,14 @@ Status StoreImpl::trim()
         more = punched;
     }
     return {};
+}
+
+// What takes effect stands, also when making it durable fails.
+Status StoreImpl::remove(VolumeId id)
+{
+    Status removed = volumes_.remove(id);
+    transactions_.end_removed();
+    return removed;
 }
 
 // ---- Description --------------------------------------------------------------------------
@@ -452,11 +445,7 @@ Status StoreImpl::perform(const Operation& operation)
     }
     if (operation.kind == Kind::commit) {
         COPPICE_TRY(state_->check_writable());
-        COPPICE_ASSIGN(own, transactions_.volume_of(operation.transaction));
-        if (own != operation.volume) {
-            return fail(ErrorCode::not_found, fmt::format("transaction {} is one of volume {}",
-                                                          operation.transaction.value, own.value));
-        }
+        COPPICE_TRY(transactions_.check_volume(operation.transaction, operation.volume));
         return commit(operation.transaction, operation.fua);
     }
     if (in_transaction) {
@@ -551,7 +540,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     for (IoRequest& request : requests) {
         COPPICE_TRY(disk.run({&request, 1}));
     }
-    COPPICE_TRY(write_zeroes_at(disk, BlockNo(0), geometry.fixed_blocks));
+    COPPICE_TRY(disk.write_zeroes(0, geometry.fixed_blocks * kBlockBytes));
 
     // The first checkpoint makes the trees; the header comes last and makes it an image.
     OpenOptions open;

@@ -208,9 +208,9 @@ inline constexpr std::uint64_t kMaxGroup = 255;  // they have the numbers 1 to t
 // readers, and after a crash, it is in as a whole or not at all.
 //
 // First committer wins: once something else (a write, deallocation or clone, another commit, a
-// rollback, a shrink, a removal of the volume) took effect on a 4 KiB block of which the
-// transaction has staged a change, its commit answers `conflict`, changes nothing, and the
-// transaction is gone. Where a part of a block is changed the rest of it is staged as it was then.
+// rollback, a shrink) took effect on a 4 KiB block of which the transaction has staged a change,
+// its commit answers `conflict`, changes nothing, and the transaction is gone. A removal of its
+// volume ends it. Where a part of a block is changed the rest of it is staged as it was then.
 //
 // A clone into a transaction copies bytes at once, which count as staged; its sources are read as
 // they are at that time, those in the transaction's own volume with what the transaction has staged
@@ -276,8 +276,9 @@ public:
 
     virtual ~Store() = default;
 
-    // Makes everything durable, writes a checkpoint so that the next open has nothing to replay,
-    // stops the background work. Nothing else may be under way. The store is then only destroyed.
+    // Ends the transactions that are open, makes everything durable, writes a checkpoint so that
+    // the next open has nothing to replay, stops the background work. Nothing else may be under
+    // way. The store is then only destroyed.
     virtual Status close() = 0;
 
     // Ends without writing anything more: what a crash would leave. For tests and failed opens.
@@ -356,11 +357,8 @@ public:
     virtual Status commit(TransactionId transaction, bool durable) = 0;
     // Discards all that is staged; `busy` while it is being committed. Never waits.
     virtual Status abort(TransactionId transaction) = 0;
-    // Whose it is; not_found when it has ended.
+    // Whose it is, also while it is being committed; not_found when it has ended.
     virtual Result<VolumeId> volume_of(TransactionId transaction) = 0;
-    // All transactions; those that are being committed come to their end. `close` and `abandon` do
-    // this too. Never waits.
-    virtual void abort_all() = 0;
 
     // Makes one state of all trees durable; recovery then has nothing to replay.
     virtual Status checkpoint() = 0;

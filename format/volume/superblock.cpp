@@ -10,6 +10,7 @@
 #include "format/base/block_bytes.h"
 #include "format/base/checksum.h"
 #include "format/base/rules.h"
+#include "format/tree/node.h"
 
 namespace coppice {
 
@@ -190,6 +191,13 @@ Result<Header> restored_header(Disk& disk)
 // Do superblock and header belong together, and is what the superblock says possible?
 bool fits(const layout::Superblock& superblock, const layout::ImageHeader& header)
 {
+    for (const layout::NodePointer& root :
+         {superblock.catalog, superblock.checksums, superblock.references, superblock.dead,
+          superblock.free_space, superblock.range_operations}) {
+        if (!possible(decode(root))) {
+            return false;
+        }
+    }
     return superblock.fixed_blocks == header.fixed_blocks &&
            superblock.image_blocks % layout::kGroupBlocks == 0 &&
            superblock.image_blocks >= header.fixed_blocks &&

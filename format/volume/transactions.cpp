@@ -126,19 +126,46 @@ Status Transactions::abort(TransactionId id)
 
 Result<VolumeId> Transactions::volume_of(TransactionId id)
 {
-    COPPICE_ASSIGN(open, find(id));
-    return open->staging.volume();
+    const auto found = open_.find(id);
+    if (found == open_.end()) {
+        return gone(id);
+    }
+    return found->second->staging.volume();
+}
+
+Status Transactions::check_volume(TransactionId id, VolumeId volume)
+{
+    COPPICE_ASSIGN(own, volume_of(id));
+    if (own != volume) {
+        return fail(ErrorCode::not_found,
+                    fmt::format("transaction {} is one of volume {}", id.value, own.value));
+    }
+    return {};
 }
 
 void Transactions::abort_all(const std::string& why)
 {
     const auto all = open_;
     for (const auto& [id, open] : all) {
-        if (open->committing) {
-            open->unwanted = why;  // unless it takes effect
-        } else {
+        if (!open->committing) {
             end(*open, why);
         }
+    }
+}
+
+void Transactions::end_if_removed(Open& open)
+{
+    const VolumeId volume = open.staging.volume();
+    if (!open.committing && state_.catalog.volume(volume) == nullptr) {
+        end(open, fmt::format("volume {} was removed", volume.value));
+    }
+}
+
+void Transactions::end_removed()
+{
+    const auto all = open_;
+    for (const auto& [id, open] : all) {
+        end_if_removed(*open);
     }
 }
 
@@ -158,13 +185,9 @@ void Transactions::tick()
 
 Status Transactions::perform(const Operation& operation)
 {
+    COPPICE_TRY(check_volume(operation.transaction, operation.volume));
     COPPICE_ASSIGN(open, find(operation.transaction));
     const Use in_use(state_.tasks, *open);
-    if (open->staging.volume() != operation.volume) {
-        return fail(ErrorCode::not_found,
-                    fmt::format("transaction {} is one of volume {}", open->id.value,
-                                open->staging.volume().value));
-    }
     LockGuard turn(open->turn);
     if (open->ended) {
         return gone(open->id);
@@ -294,8 +317,8 @@ Result<VolumeId> Transactions::commit(TransactionId id)
         end(*open, "it met a conflict");
     }
     open->committing = false;
-    if (!open->ended && !open->unwanted.empty()) {
-        end(*open, open->unwanted);
+    if (!open->ended) {
+        end_if_removed(*open);
     }
     return tl::unexpected<Error>(done.error());
 }

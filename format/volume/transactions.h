@@ -28,9 +28,14 @@ public:
     // Returns the volume that changed. (task)
     Result<VolumeId> commit(TransactionId id);
     Status abort(TransactionId id);
+    // Also while it is being committed.
     Result<VolumeId> volume_of(TransactionId id);
-    // Ends all but those that are being committed.
+    // Error unless it is one of this volume.
+    Status check_volume(TransactionId id, VolumeId volume);
+    // Ends all but those that are being committed, which come to their end.
     void abort_all(const std::string& why);
+    // Ends those whose volume is gone.
+    void end_removed();
     // Ends those that nobody used for too long.
     void tick();
 
@@ -54,7 +59,6 @@ private:
         std::uint64_t last_use_ns = 0;
         std::uint64_t claimed_bytes = 0;  // of the call under way
         bool committing = false;
-        std::string unwanted;  // why it ends, unless the commit under way takes effect
         bool ended = false;
     };
     class Use;
@@ -62,6 +66,7 @@ private:
     Result<std::shared_ptr<Open>> find(TransactionId id);
     tl::unexpected<Error> gone(TransactionId id) const;
     void end(Open& open, const std::string& why);
+    void end_if_removed(Open& open);
     Status stage(Open& open, const Operation& operation);
     Status claim(VolumeId volume, const Operation& operation, Overlay& claimed,
                  std::uint64_t& bytes) const;

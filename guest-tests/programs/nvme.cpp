@@ -3,7 +3,7 @@
 // Snapshot, clone and rollback are Coppice's vendor commands (controller/NVME.md); attaching,
 // copying and listing are standard ones. Each prints its result in one line; a refused command ends
 // with exit code 3 and the NVMe status on stderr, so that a test can demand a refusal.
-#include "common.h"
+#include "passthrough.h"
 
 #include <libnvme.h>
 
@@ -28,7 +28,6 @@ constexpr std::uint8_t opcode_checkpoint = 0xcc;
 constexpr std::uint8_t opcode_set_flush_mode = 0xd0;
 constexpr std::uint32_t all_namespaces = 0xffffffff;
 constexpr std::uint32_t rollback_force = 1;
-constexpr std::uint32_t timeout_ms = 60000;
 
 constexpr std::size_t name_bytes = 128;
 constexpr std::size_t name_request_bytes = 256;
@@ -57,17 +56,6 @@ public:
 
     const int descriptor;
 };
-
-// libnvme returns 0, a positive NVMe status, or -1 with errno.
-void expect_success(int status, const std::string& what)
-{
-    if (status == 0) return;
-    if (status < 0) refused(what);
-    std::array<char, 32> number_text{};
-    std::snprintf(number_text.data(), number_text.size(), "%#x", static_cast<unsigned>(status));
-    end(Exit::Refused, what + ": NVMe status " + number_text.data() + " (" +
-                           nvme_status_to_string(status, false) + ")");
-}
 
 std::uint32_t admin(const Device& device, std::uint8_t opcode, std::uint32_t nsid,
                     std::uint32_t cdw10, std::uint32_t cdw11, std::byte* data, std::size_t bytes,
@@ -230,8 +218,7 @@ int info(const Words& words)
     const Device device(words[0]);
     nvme_id_ctrl controller{};
     nvme_id_ns facts{};
-    std::uint32_t nsid = 0;
-    if (nvme_get_nsid(device.descriptor, &nsid) != 0) refused("namespace id of " + words[0]);
+    const std::uint32_t nsid = nsid_of_device(device.descriptor, words[0]);
     expect_success(nvme_identify_ctrl(device.descriptor, &controller), "identify controller");
     expect_success(nvme_identify_ns(device.descriptor, nsid, &facts), "identify namespace");
     std::printf(
@@ -275,8 +262,7 @@ int enable_copy_formats(const Words& words)
 int copy(const Words& words)
 {
     const Device device(words[0]);
-    std::uint32_t nsid = 0;
-    if (nvme_get_nsid(device.descriptor, &nsid) != 0) refused("namespace id of " + words[0]);
+    const std::uint32_t nsid = nsid_of_device(device.descriptor, words[0]);
     nvme_id_ns facts{};
     expect_success(nvme_identify_ns(device.descriptor, nsid, &facts), "identify namespace");
     const std::uint64_t block = lba_bytes(facts);

@@ -3,10 +3,10 @@
 //
 //   show NAMESPACE-DEVICE            goes through what each of them promises
 //   write NAMESPACE-DEVICE FROM      without end: generation FROM, FROM + 1, …, each to all places
-//   at
-//                                    once, by a transaction or Write Ranges; `ACK n` when durable
+//                                    at once, by a transaction or Write Ranges; `ACK n` when
+//                                    durable
 //   check NAMESPACE-DEVICE LAST      all places hold one generation, LAST or a later one
-#include "common.h"
+#include "passthrough.h"
 #include "pattern.h"
 #include "target.h"
 
@@ -30,7 +30,6 @@ constexpr std::uint8_t opcode_abort = 0xa8;
 constexpr std::uint32_t force_unit_access = 1U << 30;
 constexpr int status_conflict = 0x1c2;
 constexpr int status_order_unknown = 0x1c3;
-constexpr std::uint32_t timeout_ms = 60000;
 
 constexpr std::size_t block_bytes = 4096;
 constexpr std::size_t places = 16;
@@ -47,9 +46,9 @@ int status_code_of(int status) { return status & 0x7ff; }
 
 class Disk {
 public:
-    explicit Disk(const std::string& path) : target(path, Target::Access::ReadWrite)
+    explicit Disk(const std::string& path)
+        : target(path, Target::Access::ReadWrite), nsid_(nsid_of_device(target.descriptor(), path))
     {
-        if (nvme_get_nsid(target.descriptor(), &nsid_) != 0) refused("namespace id of " + path);
         if (target.size_bytes() < places * 2 * block_bytes)
             end(Exit::Usage, path + " is too small");
     }
@@ -78,7 +77,7 @@ public:
     std::uint32_t opened(std::uint8_t opcode) const
     {
         std::uint32_t result = 0;
-        expect(call(opcode, {}, 0, 0, nullptr, 0, &result), "opening");
+        expect_success(call(opcode, {}, 0, 0, nullptr, 0, &result), "opening");
         return result;
     }
     Tag begin() const { return {0, opened(opcode_begin)}; }
@@ -92,7 +91,7 @@ public:
     {
         Buffer block(block_bytes);
         make_block(block.data(), block_bytes, offset, generation);
-        expect(transfer(opcode_write, tag, offset, block), "a write");
+        expect_success(transfer(opcode_write, tag, offset, block), "a write");
     }
     // The generation that is there; anything but a whole block ends the program.
     std::uint64_t read(Tag tag, std::uint64_t offset) const
@@ -101,7 +100,7 @@ public:
         if (tag.stream == 0 && tag.transaction == 0)
             target.read(block.data(), block_bytes, offset);
         else
-            expect(transfer(opcode_read, tag, offset, block), "a read");
+            expect_success(transfer(opcode_read, tag, offset, block), "a read");
         const Found found = read_block(block.data(), block_bytes);
         if (!found.whole || (found.generation != never_written && found.place != offset))
             end(Exit::Wrong, "the block at " + std::to_string(offset) + " is no block of ours");
@@ -127,23 +126,15 @@ public:
             put_u64(data.data() + i * list_entry_bytes + 8, block_bytes / lba_bytes);
             make_block(data.data() + list + i * block_bytes, block_bytes, place(i), generation);
         }
-        expect(
+        expect_success(
             call(opcode_write_ranges, {}, places - 1, force_unit_access, data.data(), data.size()),
             "write ranges");
-    }
-
-    static void expect(int status, const std::string& what)
-    {
-        if (status == 0) return;
-        std::array<char, 16> text{};
-        std::snprintf(text.data(), text.size(), "%#x", static_cast<unsigned>(status));
-        end(Exit::Refused, what + ": NVMe status " + text.data());
     }
 
     Target target;
 
 private:
-    std::uint32_t nsid_ = 0;
+    std::uint32_t nsid_;
 };
 
 void demand(bool condition, const std::string& what)
@@ -164,7 +155,7 @@ int show(const Disk& disk)
     disk.write(one, b, 2);
     demand(disk.read(one, a) == 2, "a transaction reads what it wrote");
     demand(disk.read({}, a) == 1 && disk.read({}, b) == 1, "nobody else does before the commit");
-    Disk::expect(disk.commit(one, true), "commit");
+    expect_success(disk.commit(one, true), "commit");
     demand(disk.read({}, a) == 2 && disk.read({}, b) == 2, "everybody does behind it");
     demand(disk.commit(one, true) == status_order_unknown, "it has ended then");
 
@@ -172,26 +163,26 @@ int show(const Disk& disk)
     disk.write(two, a, 3);
     Buffer none(block_bytes);
     const std::uint32_t blocks = block_bytes / disk.target.block_bytes();
-    Disk::expect(
+    expect_success(
         disk.call(opcode_write_zeroes, two, b / disk.target.block_bytes(), blocks - 1, nullptr, 0),
         "write zeroes");
     demand(disk.read(two, b) == never_written, "zeroes can be part of it");
-    Disk::expect(disk.call(opcode_abort, two, 0, 0, nullptr, 0), "abort");
+    expect_success(disk.call(opcode_abort, two, 0, 0, nullptr, 0), "abort");
     demand(disk.read({}, a) == 2 && disk.read({}, b) == 2, "an aborted one leaves nothing");
 
     const Tag first = disk.begin();
     const Tag second = disk.begin();
     disk.write(first, a, 4);
     disk.write(second, a, 5);
-    Disk::expect(disk.commit(first, false), "commit");
+    expect_success(disk.commit(first, false), "commit");
     demand(disk.commit(second, false) == status_conflict, "the first committer wins");
     demand(disk.read({}, a) == 4, "what the second wrote is not there");
 
     const Tag stream = disk.open_stream();
     disk.write(stream, b, 6);
     demand(disk.read({}, b) == 6, "a stream's writes are seen at once");
-    Disk::expect(disk.call(opcode_flush, stream, 0, 0, nullptr, 0), "flush of the stream");
-    Disk::expect(disk.call(opcode_stream_close, stream, 0, 0, nullptr, 0), "stream close");
+    expect_success(disk.call(opcode_flush, stream, 0, 0, nullptr, 0), "flush of the stream");
+    expect_success(disk.call(opcode_stream_close, stream, 0, 0, nullptr, 0), "stream close");
     demand(disk.transfer(opcode_write, stream, b, none) == status_order_unknown,
            "a closed stream is gone");
     disk.write_ranges(1);  // one generation everywhere, as `check` and `write` want it
@@ -210,7 +201,7 @@ int write(const Disk& disk, std::uint64_t generation)
             // One that comes to nothing lies beside it.
             const Tag other = disk.begin();
             disk.write(other, disk.place(generation % places), aborted_generation);
-            Disk::expect(disk.commit(tag, true), "commit");
+            expect_success(disk.commit(tag, true), "commit");
             if (disk.commit(other, true) != status_conflict)
                 end(Exit::Wrong, "a transaction was committed over what another had changed");
         }
