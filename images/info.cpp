@@ -56,7 +56,8 @@ Json info_json(const std::string& path, const ImageInfo& info, std::uint64_t hos
                  {"fixed_bytes", info.space.fixed_bytes},
                  {"journal_bytes", info.journal_bytes},
                  {"replayed_commits", info.replayed_commits},
-                 {"replayed_operations", info.replayed_operations}};
+                 {"replayed_operations", info.replayed_operations},
+                 {"removals", info.removals}};
     Json list = Json::array();
     for (const VolumeInfo& volume : volumes) {
         list.push_back(volume_json(volume));
@@ -85,6 +86,12 @@ void print_info(const std::string& path, const ImageInfo& info, std::uint64_t ho
         facts.add({"journal", fmt::format("{} in {} to replay when it is next opened",
                                           plural(info.replayed_operations, "operation"),
                                           plural(info.replayed_commits, "commit"))});
+    }
+    if (info.removals != 0) {
+        facts.add(
+            {"removals", fmt::format("{} under way; {} space is given back while the image is "
+                                     "open for writing",
+                                     info.removals, info.removals == 1 ? "its" : "their")});
     }
     fmt::print("{}\n", facts.text());
 

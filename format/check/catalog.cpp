@@ -138,21 +138,23 @@ void Catalog::add_item(const layout::CatalogItem& item)
     }
 }
 
+void Catalog::bad_operation(std::uint64_t id, const std::string& text)
+{
+    findings_->add({.severity = Severity::corruption,
+                    .kind = FindingKind::range_operation,
+                    .text = fmt::format("unfinished operation {}: {}", id, text),
+                    .tree = "range operations"});
+}
+
 void Catalog::add_range_operation(const layout::RangeOperationItem& item)
 {
-    const auto report = [&](std::string text) {
-        findings_->add({.severity = Severity::corruption,
-                        .kind = FindingKind::range_operation,
-                        .text = fmt::format("unfinished operation {}: {}", item.id.get(), text),
-                        .tree = "range operations"});
-    };
-    if (item.id >= image_->superblock().next_operation) {
+    const auto report = [&](const std::string& text) { bad_operation(item.id, text); };
+    if (item.id == 0 || item.id >= image_->superblock().next_operation) {
         report(fmt::format("its number is not below the next one, {}",
                            image_->superblock().next_operation.get()));
     }
-    if (item.kind < static_cast<std::uint8_t>(layout::RangeOperationKind::remove_version) ||
-        item.kind > static_cast<std::uint8_t>(layout::RangeOperationKind::resolve_clone)) {
-        report(fmt::format("its kind {} is unknown", item.kind));
+    if (item.kind != static_cast<std::uint8_t>(layout::RangeOperationKind::remove_version)) {
+        report(fmt::format("its kind {} is unknown, or reserved", item.kind));
         return;
     }
     const VersionState* version = this->version(item.version);
@@ -160,11 +162,7 @@ void Catalog::add_range_operation(const layout::RangeOperationItem& item)
         report(fmt::format("version {} does not exist", item.version.get()));
         return;
     }
-    if (item.kind != static_cast<std::uint8_t>(layout::RangeOperationKind::remove_version)) {
-        return;
-    }
-    const auto gone = layout::kVersionRemoved | layout::kVersionHeld;
-    if (version != nullptr && (version->record.flags & gone) == 0) {
+    if (version != nullptr && !version->removed()) {
         report(fmt::format("it removes version {}, which is not marked as removed",
                            item.version.get()));
         return;
@@ -381,8 +379,36 @@ void Catalog::link_children()
     }
 }
 
+// Can what an unfinished removal says be, beside the versions around it?
+void Catalog::check_removal(const layout::RangeOperationItem& item, const VersionState& version)
+{
+    const layout::VersionRecord& record = version.record;
+    const auto report = [&](const std::string& text) { bad_operation(item.id, text); };
+    if (record.volume != 0 || record.held_blocks != 0 || version.children.size() > 1) {
+        report(fmt::format("it removes version {}, which is still needed", item.version.get()));
+    }
+    const VersionState* parent = this->version(record.parent);
+    if (item.birth != (parent == nullptr ? 0 : parent->record.sequence.get())) {
+        report(fmt::format("it gives back what was born after {}, which is not where the parent "
+                           "of version {} was taken",
+                           item.birth.get(), item.version.get()));
+    }
+    if (record.parent != 0 && removals_.contains(record.parent)) {
+        report(fmt::format("the parent of version {} is being removed too", item.version.get()));
+    }
+    if (item.lba != 0 || item.length != 0 || item.cursor > layout::kMapEnd ||
+        (item.cursor != 0 && !version.children.empty())) {
+        report("its place cannot be");
+    }
+}
+
 void Catalog::settle_removals()
 {
+    for (const auto& [id, item] : removals_) {
+        if (const VersionState* version = this->version(id); version != nullptr && complete_) {
+            check_removal(item, *version);
+        }
+    }
     // Only where a range operation says that removal has begun can part of it be done already.
     const auto going = [this](std::uint32_t id, const VersionState& version) {
         return removals_.contains(id) && version.record.volume == 0 &&

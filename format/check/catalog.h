@@ -72,6 +72,8 @@ public:
 private:
     void add_item(const layout::CatalogItem& item);
     void add_range_operation(const layout::RangeOperationItem& item);
+    void bad_operation(std::uint64_t id, const std::string& text);
+    void check_removal(const layout::RangeOperationItem& item, const VersionState& version);
     void bad(std::string text);
     void check_volumes();
     void check_volume(std::uint32_t id, const VolumeState& volume);

@@ -301,6 +301,10 @@ std::string judge_operation(const JournalOperation& operation, std::uint64_t fix
         return "a place outside any volume";
     }
     const auto type = static_cast<OperationType>(record.type);
+    const bool intent = (record.flags & layout::kOperationIntent) != 0;
+    if (intent != (type == OperationType::remove_volume || type == OperationType::rollback)) {
+        return intent ? "an intent, which this type is none of" : "no intent, which it has to be";
+    }
     const bool has_data = (record.flags & layout::kOperationHasData) != 0;
     if (has_data && type != OperationType::write) {
         return "data that it does not write";

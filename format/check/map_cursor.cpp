@@ -6,7 +6,7 @@
 namespace coppice::checker {
 
 MapCursor::MapCursor(const Environment& environment, const TreeName& name, const Pointer& root,
-                     std::uint64_t from, std::uint64_t shared_up_to, std::uint64_t birth_limit)
+                     const From& from, std::uint64_t shared_up_to, std::uint64_t birth_limit)
     : environment_(environment),
       name_(name),
       from_(from),
@@ -121,6 +121,16 @@ void MapCursor::leave_frame()
     }
 }
 
+// Does all below a child lie before the place from which on the map counts? Where the child is
+// there, only if that is so of the next one too: an item may reach over the end of its leaf's keys.
+bool MapCursor::passed_over(const NodeView& node, unsigned index, const NodePlace& child) const
+{
+    if (!child.high || (*child.high)[0] > from_.lba) {
+        return false;
+    }
+    return from_.dropped || (index + 2 < node.count() && node.key(index + 2)[0] <= from_.lba);
+}
+
 void MapCursor::advance()
 {
     while (!stack_.empty()) {
@@ -144,7 +154,7 @@ void MapCursor::advance()
         if (index + 1 < frame.node.count()) {
             below.high = frame.node.key(index + 1);
         }
-        if (below.high && (*below.high)[0] <= from_) {
+        if (passed_over(frame.node, index, below)) {
             continue;
         }
         at_ = At::node;
@@ -227,11 +237,11 @@ bool MapCursor::take_item(const NodeView& leaf, unsigned index)
     }
     previous_end_ = std::max(previous_end_, piece_.end());
     note_range(lba, piece_.end());
-    if (piece_.end() <= from_) {
+    if (piece_.end() <= from_.lba) {
         return false;
     }
-    if (piece_.lba < from_) {
-        consume(from_ - piece_.lba);
+    if (piece_.lba < from_.lba) {
+        consume(from_.lba - piece_.lba);
     }
     return true;
 }

@@ -52,10 +52,16 @@ public:
         Findings* findings;  // null: the walk is silent (the parent's side, a second walk)
     };
 
-    // Blocks below `from` are passed over, with the nodes that cover nothing else. Nodes born after
-    // `shared_up_to` are read ahead.
+    // What of a map counts: all from block `lba` on. Below it a version that is being removed has
+    // dropped its items, and the nodes whose keys all lie there. Another map still has those; its
+    // last item below `lba` may reach over it.
+    struct From {
+        std::uint64_t lba = 0;
+        bool dropped = false;
+    };
+    // Nodes born after `shared_up_to` are read ahead.
     MapCursor(const Environment& environment, const TreeName& name, const Pointer& root,
-              std::uint64_t from, std::uint64_t shared_up_to, std::uint64_t birth_limit);
+              const From& from, std::uint64_t shared_up_to, std::uint64_t birth_limit);
 
     enum class At : std::uint8_t { end, node, piece };
     At at() const { return at_; }
@@ -84,6 +90,7 @@ private:
     };
 
     void advance();
+    bool passed_over(const NodeView& node, unsigned index, const NodePlace& child) const;
     void leave_frame();
     bool take_item(const NodeView& leaf, unsigned index);
     std::string judge_item(const layout::MapItem& item) const;
@@ -92,7 +99,7 @@ private:
 
     Environment environment_;
     const TreeName& name_;
-    std::uint64_t from_;
+    From from_;
     std::uint64_t shared_up_to_;
     std::uint64_t birth_limit_;
 

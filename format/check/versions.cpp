@@ -64,10 +64,10 @@ MapDiffNodes Versions::compare_with_parent(const VersionState& version, const Tr
         parent == nullptr ? TreeName{.shape = name.shape, .tree = {}} : tree_name(*parent);
     const Pointer parent_root = parent == nullptr ? Pointer{} : decode(parent->record.map);
     const std::uint64_t from = version.leaving ? version.cursor : 0;
-    MapCursor above({image_, reader_, ranges_, nullptr}, parent_name, parent_root, from, UINT64_MAX,
-                    parent_sequence);
-    MapCursor below({image_, reader_, ranges_, findings}, name, decode(version.record.map), from,
-                    parent_sequence, catalog_.birth_limit(version));
+    MapCursor above({image_, reader_, ranges_, nullptr}, parent_name, parent_root,
+                    {.lba = from, .dropped = false}, UINT64_MAX, parent_sequence);
+    MapCursor below({image_, reader_, ranges_, findings}, name, decode(version.record.map),
+                    {.lba = from, .dropped = true}, parent_sequence, catalog_.birth_limit(version));
     MapDiffNodes nodes = diff_maps(above, below, events);
     complete = above.complete() && below.complete();
     return nodes;

@@ -30,6 +30,10 @@ std::string_view impossible(const layout::OperationRecord& record, std::uint64_t
     if (record.volume == 0 || record.lba > layout::kMapEnd || record.source_lba > layout::kMapEnd) {
         return "names a place outside any volume";
     }
+    const bool intent = (record.flags & layout::kOperationIntent) != 0;
+    if (intent != is_intent(static_cast<OperationType>(record.type))) {
+        return intent ? "is an intent, which its type has none of" : "should be an intent";
+    }
     const bool has_data = (record.flags & layout::kOperationHasData) != 0;
     if (has_data && static_cast<OperationType>(record.type) != OperationType::write) {
         return "has data, but writes none";

@@ -30,6 +30,13 @@ struct JournalOperation {
     std::span<const std::byte> data() const;
 };
 
+// Does an operation of this type say what is to be given back later, in steps (FORMAT.md, "Redo and
+// intent")? Such a record is flagged as an intent, and no other one is.
+constexpr bool is_intent(layout::OperationType type)
+{
+    return type == layout::OperationType::remove_volume || type == layout::OperationType::rollback;
+}
+
 // Journal blocks that a commit of these operations takes.
 std::uint64_t commit_blocks(std::uint64_t operations, std::uint64_t payload_bytes);
 

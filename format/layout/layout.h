@@ -363,19 +363,19 @@ static_assert(sizeof(ListRecord) == kCatalogValueBytes);
 // ---- Unfinished range operations ----------------------------------------------------------
 
 enum class RangeOperationKind : std::uint8_t {
-    remove_version = 1,  // walk `version`, free what was born behind `birth`
-    deallocate = 2,      // free what `version` has in [lba, lba + length), born up to `birth`
-    resolve_clone = 3,   // turn the range reference at lba into items
+    remove_version = 1,  // give back what `version` alone has: all born behind `birth`
+    deallocate = 2,      // reserved
+    resolve_clone = 3,   // reserved
 };
 struct RangeOperationItem {
     Le64 id;  // key
     std::uint8_t kind;
     std::array<std::uint8_t, 3> reserved0;
     Le32 version;
-    Le64 lba;
-    Le64 length;
-    Le64 birth;
-    Le64 cursor;  // everything below is done
+    Le64 lba;     // reserved
+    Le64 length;  // reserved
+    Le64 birth;   // sequence of the version's parent; 0: it has none
+    Le64 cursor;  // a version without a child: what lies below this lba is given back
     std::array<std::uint8_t, 16> reserved;
 };
 static_assert(sizeof(RangeOperationItem) == 64);
@@ -439,7 +439,7 @@ enum class OperationType : std::uint8_t {
 };
 
 inline constexpr std::uint8_t kOperationContinues = 1;  // the next one belongs to the same command
-inline constexpr std::uint8_t kOperationIntent = 2;     // harmless if nothing came of it
+inline constexpr std::uint8_t kOperationIntent = 2;     // what it gives back, it gives back later
 // Write: behind the checksums the payload has the data themselves, which may not be at their place.
 inline constexpr std::uint8_t kOperationHasData = 4;
 struct OperationRecord {

@@ -104,6 +104,7 @@ Plan draw_plan(Random& random, bool quick)
     plan.most_volumes = random.between(2, 7);
     plan.cache_bytes = random.chance(50) ? 64 << 10 : 4 << 20;
     plan.inline_clone_items = random.chance(50) ? random.below(4) : 64;
+    plan.removal_step = 1 + plan.inline_clone_items % 7;
     plan.punch_delay_ns = random.chance(50) ? random.between(1'000, 20'000'000) : 10'000'000'000;
     plan.punch_blocks = random.between(1, 16);
     plan.tail_blocks = random.chance(30) ? random.between(1, 40) : 65536;

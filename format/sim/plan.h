@@ -62,6 +62,7 @@ struct Plan {
     std::uint64_t journaled_blocks = OpenOptions().journaled_blocks;
     std::uint64_t tail_blocks = 65536;    // small, so that commits are cut and synced for it
     std::size_t inline_clone_items = 64;  // small, so that small volumes have range references
+    std::uint64_t removal_step = 4;       // small, so that small versions are removed in many steps
     std::uint64_t transaction_timeout_ns = OpenOptions().transaction_timeout_ns;
     bool transactions = true;     // the toy store has none
     unsigned stream_percent = 0;  // of what can belong to a stream, where the volume has one open

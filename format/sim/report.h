@@ -20,6 +20,7 @@ namespace coppice::sim {
     X(cuts_that_kept_some)              \
     X(cuts_with_a_torn_write)           \
     X(cuts_with_requests_under_way)     \
+    X(cuts_in_removals)                 \
     X(cuts_that_lost_a_superblock)      \
     X(cuts_that_lost_operations)        \
     X(cuts_that_kept_unflushed)         \
@@ -44,6 +45,8 @@ namespace coppice::sim {
     X(runs_with_stopped_writing)        \
     X(runs_with_range_references)       \
     X(runs_with_holes)                  \
+    X(runs_with_removal_steps)          \
+    X(runs_that_go_on_removing)         \
     X(cuts_that_reversed_streams)       \
     X(cuts_with_an_ordered_cut)         \
     X(stream_flushes)                   \

@@ -26,6 +26,7 @@ OpenOptions quiet_options(bool read_only)
     OpenOptions options;
     options.read_only = read_only;
     options.cache_bytes = 4 << 20;
+    options.removal_step = 2;
     return options;
 }
 
@@ -146,6 +147,7 @@ Recording record(const StoreKind& kind, const HostFile& host, Model model, const
         options.cache_bytes = plan.cache_bytes;
         options.commit_interval_ns = plan.commit_interval_ns;
         options.inline_clone_items = plan.inline_clone_items;
+        options.removal_step = plan.removal_step;
         options.late_write_blocks = plan.late_write_blocks;
         options.journaled_blocks = plan.journaled_blocks;
         options.punch_delay_ns = plan.punch_delay_ns;
@@ -164,6 +166,9 @@ Recording record(const StoreKind& kind, const HostFile& host, Model model, const
         recording.opened = recording.clock.tick();
         reached(store->info().replayed_operations != 0 ? Case::opens_with_replay
                                                        : Case::opens_without_replay);
+        if (store->info().removals != 0) {
+            reached(Case::runs_that_go_on_removing);
+        }
         bool ticking = true;
         tasks.spawn([&] {
             while (ticking) {
@@ -329,6 +334,9 @@ Contents examine(const StoreKind& kind, const SparseBytes& image, Event event,
                 violation(fmt::format("open failed with {}: {}", error_name(store.error().code),
                                       store.error().text));
             }
+            if ((*store)->info().removals != 0) {
+                reached(Case::cuts_in_removals);
+            }
             contents = read_contents(**store);
             (*store)->abandon();
             store->reset();
@@ -436,6 +444,7 @@ void count_statistics(const Statistics& statistics)
         }
     };
     count(statistics.checkpoints, Case::checkpoints);
+    count(statistics.removal_steps > 1, Case::runs_with_removal_steps);
     count(statistics.punched_bytes, Case::runs_with_holes);
     count(statistics.range_references, Case::runs_with_range_references);
     count(statistics.late_blocks, Case::runs_with_late_data);

@@ -53,46 +53,53 @@ Status DeadTable::insert(Generation generation, Sequence sequence, const Drop& d
     }
 }
 
-Result<bool> DeadTable::take(Generation generation, Sequence sequence, ListId list, Sequence after,
-                             Sequence up_to, std::size_t limit, std::vector<Drop>& taken)
+Result<std::optional<DeadTable::Record>> DeadTable::take(Generation generation, Sequence sequence,
+                                                         ListId list, Sequence after,
+                                                         Sequence up_to, std::uint64_t most_blocks)
 {
     const Change change{space_, generation, sequence, Sequence(), ListId()};
     const Key first(list.value, after.value + 1, 0);
     const Key last(list.value, up_to.value, ~std::uint64_t{0});
-    for (std::size_t count = 0; count < limit; ++count) {
-        for (;;) {
-            COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
-            CacheUse use(tree_.cache());
-            Cursor cursor(tree_.cache(), tree_.shape(), root_);
-            auto missing = cursor.seek(first);
-            while (!missing && cursor.valid() && cursor.key() < first) {
-                missing = cursor.next();
-            }
-            const bool found = !missing && cursor.valid() && cursor.key() <= last;
-            if (!missing && !found) {
-                return false;
-            }
-            const Key key = found ? cursor.key() : Key();
-            if (!missing) {
-                missing = tree_.prepare(root_, key, key);
-            }
-            if (missing) {
-                COPPICE_TRY(tree_.load(*missing));
-                continue;
-            }
-            const auto item = cursor.get<layout::DeadItem>();
-            for (unsigned i = 0; i < item.count; ++i) {
-                taken.push_back({list, Sequence(item.birth),
-                                 static_cast<layout::DeadKind>(item.kind), item.block,
-                                 item.length});
-            }
-            if (!tree_.erase(root_, key, change)) {
-                return fail(ErrorCode::bad_record, "the dead tree has an item where none can be");
-            }
-            break;
+    Record record;
+    for (;;) {
+        COPPICE_TRY(space_.ensure_nodes(kMaxNodesPerChange, 0));
+        CacheUse use(tree_.cache());
+        Cursor cursor(tree_.cache(), tree_.shape(), root_);
+        auto missing = cursor.seek(first);
+        while (!missing && cursor.valid() && cursor.key() < first) {
+            missing = cursor.next();
+        }
+        const bool found = !missing && cursor.valid() && cursor.key() <= last;
+        if (!missing && !found) {
+            return std::optional<Record>();
+        }
+        const Key key = found ? cursor.key() : Key();
+        if (!missing) {
+            missing = tree_.prepare(root_, key, key);
+        }
+        if (missing) {
+            COPPICE_TRY(tree_.load(*missing));
+            continue;
+        }
+        const auto item = cursor.get<layout::DeadItem>();
+        record.drop = {list, Sequence(item.birth), static_cast<layout::DeadKind>(item.kind),
+                       item.block, item.length};
+        record.count = item.count;
+        if (!tree_.erase(root_, key, change)) {
+            return fail(ErrorCode::bad_record, "the dead tree has an item where none can be");
+        }
+        break;
+    }
+    if (record.drop.kind == layout::DeadKind::data && record.drop.length > most_blocks) {
+        Drop rest = record.drop;
+        rest.block += most_blocks;
+        rest.length -= most_blocks;
+        record.drop.length = most_blocks;
+        for (unsigned i = 0; i < record.count; ++i) {
+            COPPICE_TRY(insert(generation, sequence, rest));
         }
     }
-    return true;
+    return std::optional<Record>(record);
 }
 
 }  // namespace coppice

@@ -1,7 +1,7 @@
 // The dead tree: what a version's parent has and the version has no more, by list and birth.
 #pragma once
 
-#include <vector>
+#include <optional>
 
 #include "format/space/extent.h"
 #include "format/space/space.h"
@@ -16,10 +16,14 @@ public:
     // Records something dead in its list. (task)
     Status insert(Generation generation, Sequence sequence, const Drop& drop);
 
-    // Takes the records of a list with births in (after, up_to] out and appends them to `taken`,
-    // at most `limit`; returns whether there may be more. (task)
-    Result<bool> take(Generation generation, Sequence sequence, ListId list, Sequence after,
-                      Sequence up_to, std::size_t limit, std::vector<Drop>& taken);
+    struct Record {
+        Drop drop;
+        unsigned count = 0;  // how many times it died
+    };
+    // Takes the first record of a list with a birth in (after, up_to] out, if there is one; of data
+    // at most `most_blocks`: the rest stays a record. (task)
+    Result<std::optional<Record>> take(Generation generation, Sequence sequence, ListId list,
+                                       Sequence after, Sequence up_to, std::uint64_t most_blocks);
 
     const NodeRef& root() const { return root_; }
     NodeRef& mutable_root() { return root_; }

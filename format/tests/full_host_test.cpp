@@ -270,3 +270,105 @@ TEST_CASE("a host that keeps no room for later writes is asked for it by writing
     });
     bench.expect_clean();
 }
+
+TEST_CASE("who finds a full host waits for what a removal gives back in all its steps")
+{
+    SlowDiskStore bench;
+    bench.run([&] {
+        OpenOptions options;
+        options.punch = false;
+        options.removal_step = 1000;
+        create_in_pieces(bench, options);
+        const auto snapshot = bench.store->snapshot(kVolume, snapshot_named("first"));
+        REQUIRE(snapshot);
+        for (std::uint64_t block = kBlocks; block-- > 0;) {
+            bench.write(kVolume, block * kBlockBytes, kBlockBytes, 2);
+        }
+        REQUIRE(bench.store->checkpoint());
+        fill_host(bench);
+        bench.store->pause();  // nobody else writes a checkpoint
+        REQUIRE(bench.store->remove(*snapshot));
+        // More than one step gives back; and at first there are free blocks that the host has not.
+        constexpr std::uint64_t kWritten = 3000;
+        const Status written = bench.try_write(kVolume, 0, kWritten * kBlockBytes, 3);
+        INFO(text_of(written));
+        REQUIRE(written.has_value());
+        CHECK(bench.store->statistics().removal_steps > 2);
+        CHECK(bench.holds(kVolume, 0, kWritten * kBlockBytes, 3));
+        bench.store->resume();
+        REQUIRE(bench.store->settle());
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}
+
+TEST_CASE("a large volume of clones is deleted on a full host, a few nodes at a time")
+{
+    SlowDiskStore bench;
+    bench.run([&] {
+        constexpr std::uint64_t kShared = 8 * kBlocks;
+        constexpr std::uint64_t kAtOnce = 64;
+        OpenOptions options;
+        options.punch = false;
+        bench.create(kShared * kBlockBytes, options, 16 * kMiB);
+        for (std::uint64_t i = 0; i < kShared; i += kBlocks) {
+            bench.write(kVolume, i * kBlockBytes, kBlocks * kBlockBytes, 1);
+        }
+        NewVolume large = small_volume("large");
+        large.size_bytes = kShared * kBlockBytes;
+        const auto other = bench.store->create_volume(large);
+        REQUIRE(other);
+        // Each block of the first volume somewhere in the other one. In descending order, which
+        // leaves the leaves of the references half full; not at once, so that few nodes are set
+        // aside.
+        for (std::uint64_t i = kShared; i-- > 0;) {
+            const CloneSource source{kVolume, {i * kBlockBytes, kBlockBytes}};
+            const std::uint64_t to = i * 40503 % kShared;
+            REQUIRE(bench.store->clone(*other, to * kBlockBytes, {&source, 1}));
+            if (i % kAtOnce == 0) {
+                REQUIRE(bench.store->checkpoint());
+            }
+        }
+        // A third volume with a large map and one block of data, and snapshots of it: what is left
+        // for nodes goes to copies of its leaves.
+        large.name = "third";
+        const auto third = bench.store->create_volume(large);
+        REQUIRE(third);
+        for (std::uint64_t i = 0; i < kShared; ++i) {
+            const CloneSource source{kVolume, {0, kBlockBytes}};
+            REQUIRE(bench.store->clone(*third, i * kBlockBytes, {&source, 1}));
+            if (i % (8 * kAtOnce) == 0) {
+                REQUIRE(bench.store->checkpoint());
+            }
+        }
+        unsigned snapshots = 0;
+        const auto take_snapshot = [&] {
+            const std::string name = std::to_string(++snapshots);
+            return bench.store->snapshot(*third, snapshot_named(name)).has_value();
+        };
+        REQUIRE(take_snapshot());
+        fill_host(bench);
+        Status refused;
+        for (std::uint64_t at = 0; refused; at += 80) {
+            const Range range{at % kShared * kBlockBytes, kBlockBytes};
+            refused = bench.store->deallocate(*third, {&range, 1});
+            if (at > kShared * snapshots && !take_snapshot()) {
+                break;
+            }
+        }
+        // To drop the other volume's references is to copy all leaves that count them.
+        REQUIRE(bench.store->remove(*other));
+        const std::uint64_t before = bench.store->statistics().checkpoints;
+        const Status settled = bench.store->settle();
+        INFO(text_of(settled));
+        REQUIRE(settled.has_value());
+        CHECK_FALSE(bench.store->read_only());
+        CHECK(bench.store->statistics().checkpoints > before + 2);
+        CHECK(bench.holds(kVolume, 0, kShared * kBlockBytes, 1));
+        const auto again = bench.store->create_volume(small_volume("again"));
+        INFO((again ? "" : again.error().text));
+        CHECK(again.has_value());
+        REQUIRE(bench.store->close());
+    });
+    bench.expect_clean();
+}

@@ -54,6 +54,18 @@ struct Input : ExampleImage {
     }
 };
 
+// Of the example's clone, or to its snapshot.
+OperationRecord management(OperationType type, std::uint8_t flags)
+{
+    OperationRecord record{};
+    record.type = static_cast<std::uint8_t>(type);
+    record.flags = flags;
+    record.volume = type == OperationType::rollback ? 1 : 3;
+    record.source_volume = type == OperationType::rollback ? 2 : 0;
+    record.sequence = 21;
+    return record;
+}
+
 struct Verdict {
     std::optional<ErrorCode> error = {};          // of the store
     std::optional<ErrorCode> checker_error = {};  // when the checker has another word for it
@@ -309,7 +321,18 @@ std::vector<Row> commit_rows()
         [](OperationRecord& record) { record.payload_bytes = 4, record.payload_offset = 8000; },
         [](OperationRecord& record) { record.lba = ~std::uint64_t{0}; },
         [](OperationRecord& record) { record.volume = 0; },
+        // Of the two kinds of records each has to be what its type is.
+        [](OperationRecord& record) { record.flags = kOperationIntent; },
+        [](OperationRecord& record) { record = management(OperationType::remove_volume, 0); },
+        [](OperationRecord& record) { record = management(OperationType::rollback, 0); },
     };
+    rows.push_back({"synced-and-not-read",
+                    [](Input& image) {
+                        image.finish();
+                        image.commit({management(OperationType::remove_volume, kOperationIntent)},
+                                     {}, 1);
+                    },
+                    {.commits = 1, .operations = 1}});
     for (const auto& change : impossible) {
         rows.push_back({"bad-record",
                         [change](Input& image) {

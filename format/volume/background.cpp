@@ -64,7 +64,13 @@ bool Background::drops_at_rest(std::uint64_t now) const
 Status Background::checkpoint()
 {
     dropped_blocks_ = 0;  // what is dropped from now on has its own time
-    return checkpoint_.run();
+    COPPICE_TRY(checkpoint_.run());
+    // The steps of a removal follow each other; one that can do nothing now waits for the next
+    // tick.
+    while (!paused_ && checkpoint_.removable() && !checkpoint_.removal_stuck()) {
+        COPPICE_TRY(checkpoint_.run());
+    }
+    return {};
 }
 
 // What nobody waits for reaches the journal; what somebody flushed in order, the medium.

@@ -78,6 +78,9 @@ const Version* Catalog::version(VersionId id) const
 Sequence Catalog::parent_sequence(const Version& version) const
 {
     const Version* parent = this->version(version.parent);
+    while (parent != nullptr && !removals.empty() && removals.contains(parent->id)) {
+        parent = this->version(parent->parent);
+    }
     return parent == nullptr ? Sequence() : parent->sequence;
 }
 

@@ -36,6 +36,12 @@ struct DeadList {
     VersionId version;
 };
 
+// A version that is being removed in steps: part of it is given back already.
+struct Removal {
+    std::uint64_t operation = 0;  // number of its range operation
+    Lba cursor;                   // of a version without a child: all below is dropped
+};
+
 struct Volume {
     VolumeId id;
     VersionId version;
@@ -61,16 +67,19 @@ public:
     std::map<VolumeId, Volume> volumes;
     std::map<VersionId, Version> versions;
     std::map<ListId, DeadList> lists;
+    std::map<VersionId, Removal> removals;  // under way
     std::uint64_t next_volume = 1;
     std::uint64_t next_version = 1;
     std::uint64_t next_list = 1;
+    std::uint64_t next_operation = 1;
 
     Volume* volume(VolumeId id);
     Version* version(VersionId id);
     const Version* version(VersionId id) const;
     Version& head_of(const Volume& volume) { return versions.at(volume.version); }
 
-    // Sequence of a version's parent; 0 if it has none.
+    // Sequence of the next version above that stands; 0 if there is none. One that is being removed
+    // stands no more: what was born behind the one above that belongs to the version alone.
     Sequence parent_sequence(const Version& version) const;
     std::vector<VersionId> children(VersionId id) const;
 

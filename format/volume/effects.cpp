@@ -215,6 +215,8 @@ Status Effects::hold_sources(std::span<JournalOperation> command)
         // nothing are not in the journal, so a head can look unchanged that was not.
         if (record.block == state_.catalog.next_version && state_.catalog.head_of(*source).head) {
             freeze_head(*source, before);
+        } else if (state_.catalog.removals.contains(VersionId(record.block))) {
+            return impossible(record, "it refers to a version that is being removed");
         }
         const Version* held = state_.catalog.version(VersionId(record.block));
         if (held == nullptr || held->head || held->reference_depth >= kMaxReferenceDepth) {
@@ -345,7 +347,8 @@ Version& Effects::version_to_hold(Volume& source, Sequence sequence)
     if (!now.head) {
         return now;
     }
-    if (parent != nullptr && parent->map.block == now.map.block) {
+    if (parent != nullptr && parent->map.block == now.map.block &&
+        !state_.catalog.removals.contains(parent->id)) {
         return *parent;  // nothing changed since that was frozen
     }
     return freeze_head(source, sequence);

@@ -1,6 +1,7 @@
 #include "format/volume/recovery.h"
 
 #include "format/journal/scan.h"
+#include "format/volume/removal.h"
 #include "format/volume/replay.h"
 #include "format/volume/superblock.h"
 #include "format/volume/verify.h"
@@ -31,6 +32,7 @@ Status load_catalog(State& state)
         fresh.next_version = state.catalog.next_version;
         fresh.next_volume = state.catalog.next_volume;
         fresh.next_list = state.catalog.next_list;
+        fresh.next_operation = state.catalog.next_operation;
         COPPICE_TRY(fresh.verify());
         state.catalog = std::move(fresh);
         return {};
@@ -61,15 +63,17 @@ Result<std::unique_ptr<State>> recover(Disk& disk, const OpenOptions& options)
     start.synced = CommitNo(superblock.journal_synced);
     const std::uint64_t begin_ns = state->tasks.now_ns();
     COPPICE_ASSIGN(scan, scan_journal(disk, start));
+    const std::uint64_t scanned_ns = state->tasks.now_ns();
     // Behind the scan: where the ring names a newer superblock, nodes of this one may be gone, and
     // what is wrong with the image is that the superblock is lost.
     COPPICE_TRY(load_catalog(*state));
-    const std::uint64_t scanned_ns = state->tasks.now_ns();
+    COPPICE_TRY(load_removals(*state));
+    const std::uint64_t loaded_ns = state->tasks.now_ns();
     COPPICE_TRY(verify_tail(*state, scan));
     const std::uint64_t verified_ns = state->tasks.now_ns();
     COPPICE_TRY(replay(*state, scan));
     state->recovery.scan_ns = scanned_ns - begin_ns;
-    state->recovery.verify_ns = verified_ns - scanned_ns;
+    state->recovery.verify_ns = verified_ns - loaded_ns;
     state->recovery.replay_ns = state->tasks.now_ns() - verified_ns;
 
     for (const auto& [id, volume] : state->catalog.volumes) {

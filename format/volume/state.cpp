@@ -54,6 +54,7 @@ State::State(Disk& disk_port, const OpenOptions& open_options,
     catalog.next_version = superblock.next_version;
     catalog.next_volume = superblock.next_volume;
     catalog.next_list = superblock.next_list;
+    catalog.next_operation = superblock.next_operation;
 }
 
 Status State::check_writable() const
@@ -134,7 +135,7 @@ std::uint64_t State::node_reserve(bool frees_space) const
     // In the trees of the image each change may copy a leaf of its own, as long as there are leaves
     // that were not copied, and adds to one that is split now and then. A drop also touches the
     // free space of its group. The catalog is small: as if all of it were written anew.
-    const std::uint64_t drops = space.pending_drops();
+    const std::uint64_t drops = space.pending_drops() + settling_drops;
     const std::uint64_t changes = checksums.pending_chunks() + references.pending() + drops;
     const Space::Totals& totals = space.tree_totals();
     return kAlways + (frees_space ? 0 : kForFreeing) + std::min(changes, totals.node_blocks) +
@@ -167,6 +168,15 @@ void State::release_all_passed()
     Pace pace(tasks);
     while (release_passed()) {
         pace.step(kReleaseNs);
+    }
+}
+
+void State::wait_for_released()
+{
+    release_all_passed();
+    while (!released.empty()) {
+        released_waiters.wait();
+        release_all_passed();
     }
 }
 

@@ -113,6 +113,7 @@ struct State {
     std::uint64_t replayed_operations = 0;
     std::uint64_t replayed_commits = 0;
     RecoveryWork recovery;
+    std::uint64_t settling_drops = 0;  // drops that a checkpoint took and has not dealt with
 
     // Error if the image is opened read-only or an earlier failure stopped writing.
     Status check_writable() const;
@@ -156,6 +157,8 @@ struct State {
     bool release_passed();
     // All that there are now. (task)
     void release_all_passed();
+    // ... and those that are still pinned, when they are not any more. (task)
+    void wait_for_released();
     // Gives free blocks back to the host, at most some MiB. False: there are no more. (task)
     Result<bool> punch_some();
 

@@ -208,6 +208,7 @@ ImageInfo StoreImpl::info()
     info.journal_used_bytes = state.ring.used_blocks() * kBlockBytes;
     info.replayed_operations = state.replayed_operations;
     info.replayed_commits = state.replayed_commits;
+    info.removals = state.catalog.removals.size();
     info.recovery = state.recovery;
     info.created_unix_ns = state.header.created_unix_ns;
     const Space::Totals& totals = state.space.tree_totals();
@@ -386,6 +387,9 @@ Status StoreImpl::settle()
     const Sequence wanted = state_->sequence;
     while (state_->durable_sequence < wanted || checkpoint_.removable()) {
         COPPICE_TRY(checkpoint_.run());
+        if (checkpoint_.removal_stuck()) {
+            state_->wait_for_released();
+        }
     }
     (void)background_.punch_all();  // a host that cannot do it has lost nothing
     return {};
@@ -509,6 +513,7 @@ Status Store::create(Disk& disk, const CreateOptions& options)
     superblock.next_version = 1;
     superblock.next_volume = 1;
     superblock.next_list = 1;
+    superblock.next_operation = 1;
     layout::ImageHeader& header = *header_memory;
     header.magic = layout::kMagic;
     header.uuid = superblock.uuid;

@@ -73,6 +73,11 @@ struct OpenOptions {
     // flush of at most so many blocks carries them in the journal.
     std::uint64_t late_write_blocks = 16;
     std::uint64_t journaled_blocks = 16;
+    // A checkpoint gives back so many pieces (items and nodes of a map, records of what died) of
+    // versions that are being removed, and leaves the rest to the next ones. It is half of what a
+    // guest may drop before a checkpoint begins by itself, so that none becomes much longer: 5 to
+    // 100 ms of a processor, some MiB of memory.
+    std::uint64_t removal_step = 32768;
     std::size_t inline_clone_items = 64;  // a clone of more items makes one range reference
     bool replay_runs = true;  // false: replay goes one operation after the other, for tests
     // A transaction that was not used for so long is aborted by `tick`; 0: never.
@@ -130,6 +135,7 @@ struct ImageInfo {
     std::uint64_t journal_used_bytes = 0;
     std::uint64_t replayed_operations = 0;  // by this open
     std::uint64_t replayed_commits = 0;
+    std::uint64_t removals = 0;  // versions of which a part is given back, and a part is not yet
     RecoveryWork recovery;
     std::uint64_t created_unix_ns = 0;
     SpaceInfo space;
@@ -151,6 +157,7 @@ struct Statistics {
     std::uint64_t journaled_blocks = 0;       // data that a commit carried
     std::uint64_t late_blocks = 0;            // data that reached their place later
     std::uint64_t checkpoints = 0, nodes_written = 0, nodes_read = 0;
+    std::uint64_t removal_steps = 0;  // checkpoints that gave back a part of removed versions
     std::uint64_t punched_bytes = 0;  // given back to the host
     std::uint64_t transactions = 0;   // committed
     std::uint64_t transaction_conflicts = 0;

@@ -96,8 +96,9 @@ void Writer::Staged::keep()
     late_.clear();
 }
 
-// Runs `body`; when there is no space and a checkpoint may find some, once more after it. The body
-// holds no pin and no lock between the two.
+// Runs `body`; when there is no space and a checkpoint may find some, once more after it, and again
+// as long as the next one gives back more of a version that is being removed. The body holds no pin
+// and no lock between the two.
 template <typename Body>
 Status Writer::with_space(Body body)
 {
@@ -108,17 +109,16 @@ Status Writer::with_space(Body body)
     }
     COPPICE_TRY(state_.make_room_for_late());
     Status done = body();
-    if (done || done.error().code != ErrorCode::no_space || state_.failure) {
-        return done;
+    for (bool more = true; more; done = body()) {
+        if (done || done.error().code != ErrorCode::no_space || state_.failure) {
+            return done;
+        }
+        COPPICE_TRY(checkpoint_.run());
+        state_.wait_for_released();
+        state_.space.return_backed();
+        more = checkpoint_.removable();
     }
-    COPPICE_TRY(checkpoint_.run());
-    state_.release_all_passed();
-    while (!state_.released.empty()) {
-        state_.released_waiters.wait();
-        state_.release_all_passed();
-    }
-    state_.space.return_backed();
-    return body();
+    return done;
 }
 
 Status Writer::attempt(const std::function<Status()>& body) { return with_space(body); }
@@ -288,7 +288,9 @@ void Writer::number(Command& command) const
 {
     for (std::size_t i = 0; i < command.size(); ++i) {
         command[i].record.sequence = state_.sequence.value + 1 + i;
-        command[i].record.flags = i + 1 < command.size() ? layout::kOperationContinues : 0;
+        command[i].record.flags = static_cast<std::uint8_t>(
+            (i + 1 < command.size() ? layout::kOperationContinues : 0) |
+            (is_intent(command[i].type()) ? layout::kOperationIntent : 0));
     }
 }
 

@@ -189,6 +189,9 @@ void compare(const json& operation, const std::string& line)
             REQUIRE(has(line, " " + checksum.get<std::string>()));
         }
     }
+    const bool intent = type == "remove_volume" || type == "rollback";
+    REQUIRE(operation["intent"] == intent);
+    REQUIRE(has(line, ", an intent") == intent);
     const bool clones = type == "clone" || type == "clone_reference";
     REQUIRE(clones == operation.contains("source"));
     if (clones) {

@@ -521,6 +521,40 @@ TEST_CASE("a journal that was not checkpointed is shown and replayed")
     REQUIRE(folder.ok_json("check --json d")["journal_operations"] == 1);
 }
 
+TEST_CASE("a removal under way is shown, and goes on")
+{
+    const Folder folder;
+    folder.ok("create d 64M");
+    REQUIRE(folder.ok("info d").find("removals") == std::string::npos);
+    FiberTasks tasks;
+    tasks.run([&] {
+        auto disk = FileDisk::open(tasks, folder.file("d"), {});
+        REQUIRE(disk);
+        OpenOptions options;
+        options.removal_step = 2;
+        auto store = Store::open(**disk, options);
+        REQUIRE(store);
+        (*store)->pause();
+        const auto other = (*store)->create_volume({.name = "other", .size_bytes = 1 << 20});
+        REQUIRE(other);
+        std::vector<std::byte> bytes(kBlockBytes, std::byte{7});
+        iovec buffer{bytes.data(), bytes.size()};
+        for (std::uint64_t i = 20; i-- > 0;) {
+            REQUIRE((*store)->write(*other, i * kBlockBytes, {&buffer, 1}, false));
+        }
+        REQUIRE((*store)->remove(*other));
+        REQUIRE((*store)->close());
+    });
+    REQUIRE(folder.ok_json("info --json d")["removals"] == 1);
+    REQUIRE(folder.ok("info d").find("1 under way; its space is given back") != std::string::npos);
+    REQUIRE(folder.ok("dump tree d range-operations").find("remove_version") != std::string::npos);
+    REQUIRE(folder.ok_json("check --json d")["corruptions"] == 0);
+    folder.ok("snapshot create d s");
+    folder.ok("snapshot delete d s");  // waits for all removals
+    REQUIRE(folder.ok_json("info --json d")["removals"] == 0);
+    REQUIRE(folder.ok_json("info --json d")["data_bytes"] == 0);
+}
+
 // ---- Documents ----------------------------------------------------------------------------
 
 TEST_CASE("every option stands in help, manual page and completion")

@@ -191,7 +191,7 @@ TEST_CASE("operations with impossible fields are bad records")
 {
     JournalImage image;
     OperationRecord record = image.write_one(21, 500, 9000);
-    switch (GENERATE(range(0, 9))) {
+    switch (GENERATE(range(0, 11))) {
     case 0: record.type = 0; break;
     case 1: record.type = 12; break;
     case 2: record.length = 0; break;
@@ -200,6 +200,13 @@ TEST_CASE("operations with impossible fields are bad records")
     case 5: record.block = ~std::uint64_t{0}; break;
     case 6: record.flags = kOperationContinues; break;
     case 7: record.payload_bytes = 4, record.payload_offset = 8000; break;
+    case 8: record.flags = kOperationIntent; break;
+    case 9:  // without being an intent
+        record = {};
+        record.type = static_cast<std::uint8_t>(OperationType::remove_volume);
+        record.volume = 3;
+        record.sequence = 21;
+        break;
     default: record.lba = ~std::uint64_t{0}; break;
     }
     image.commit({record}, {}, 1);
