@@ -2,6 +2,8 @@
  * store, made in the request's own coroutine, and atomic there whatever its size. */
 #include "image.h"
 
+#include "qemu/coroutine_int.h"
+
 int coroutine_fn coppice_bdrv_co_preadv(BlockDriverState* bs, int64_t offset, int64_t bytes,
                                         QEMUIOVector* qiov, BdrvRequestFlags flags)
 {
@@ -49,17 +51,58 @@ int coroutine_fn coppice_bdrv_co_pdiscard(BlockDriverState* bs, int64_t offset, 
     return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 
+/* QEMU has one flush of a node under way at a time and lets the others wait, in a queue that is for
+ * each of them. All that a flush promises is what had completed before it came; so those that wait
+ * when one begins are done with it, and one sync serves many writers. They are known by their
+ * coroutines, which stay in the queue until this flush has ended, and call the driver after that;
+ * one that comes later is not among them. */
+static unsigned coroutine_fn waiting_flushes(BlockDriverState* bs, Coroutine** waiting)
+{
+    unsigned count = 0;
+    Coroutine* one;
+    qemu_co_mutex_lock(&bs->reqs_lock);
+    QSIMPLEQ_FOREACH(one, &bs->flush_queue.entries, co_queue_next)
+    {
+        if (count < COPPICE_FLUSHES_TOGETHER) waiting[count++] = one;
+    }
+    qemu_co_mutex_unlock(&bs->reqs_lock);
+    return count;
+}
+
+/* Did the last flush cover the one that calls? */
+static bool coroutine_fn take_covered(CoppiceVolume* volume)
+{
+    for (unsigned i = 0; i < volume->covered_count; ++i) {
+        if (volume->covered[i] == qemu_coroutine_self()) {
+            volume->covered[i] = volume->covered[--volume->covered_count];
+            return true;
+        }
+    }
+    return false;
+}
+
 /* All of a flush: the store syncs the file when the volume's flush mode says so, and QEMU must not
  * do it again. cache=unsafe says that it need not last. */
 int coroutine_fn coppice_bdrv_co_flush(BlockDriverState* bs)
 {
+    CoppiceVolume* volume = coppice_bdrv_volume(bs);
     struct coppice_store* store = coppice_bdrv_store(bs);
     struct coppice_error error;
     /* Without a store there is nothing to flush, unless it was lost with what it had. */
     if (!store) return (bs->open_flags & (BDRV_O_INACTIVE | BDRV_O_CHECK)) ? 0 : -EIO;
     if (bs->open_flags & BDRV_O_NO_FLUSH) return 0;
     AioContext* here = coppice_bdrv_go_home(bs);
-    int result = coppice_flush(store, coppice_bdrv_volume(bs)->id, &error);
+    int result = 0;
+    if (!take_covered(volume)) {
+        Coroutine* waiting[COPPICE_FLUSHES_TOGETHER];
+        unsigned count = waiting_flushes(bs, waiting);
+        volume->covered_count = 0;
+        result = coppice_flush(store, volume->id, &error);
+        if (result >= 0) {
+            memcpy(volume->covered, waiting, count * sizeof(*waiting));
+            volume->covered_count = count;
+        }
+    }
     return coppice_bdrv_go_back(here, coppice_bdrv_result(bs, result, &error));
 }
 

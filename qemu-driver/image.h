@@ -43,12 +43,17 @@ struct CoppiceImage {
     GHashTable* reported; /* names of errors that the log has seen since the store was opened */
 };
 
+enum { COPPICE_FLUSHES_TOGETHER = 64 };
+
 /* bs->opaque */
 typedef struct CoppiceVolume {
     CoppiceImage* image; /* NULL: opened for `check` only */
     uint32_t id;
     unsigned lba_bytes;
     bool joined; /* not the owner: its file child needs no permissions */
+    /* Flushes that waited in QEMU while the last one was done, and that it covers. */
+    Coroutine* covered[COPPICE_FLUSHES_TOGETHER];
+    unsigned covered_count;
 } CoppiceVolume;
 
 /* Whether a node of ours already has an image open on this file node. */
