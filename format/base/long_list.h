@@ -13,13 +13,26 @@ namespace coppice {
 template <typename Item>
 class LongList {
 public:
-    void push_back(const Item& item)
+    // Returns the item in its place, where it stays until it is taken.
+    Item& push_back(const Item& item)
     {
         if (parts_.empty() || parts_.back().size() == kPart) {
             parts_.emplace_back().reserve(kPart);
         }
         parts_.back().push_back(item);
         ++size_;
+        return parts_.back().back();
+    }
+
+    // From the oldest item on.
+    template <typename Body>
+    void each(Body body) const
+    {
+        for (const std::vector<Item>& part : parts_) {
+            for (const Item& item : part) {
+                body(item);
+            }
+        }
     }
 
     // The oldest items, some of them; none if the list is empty.

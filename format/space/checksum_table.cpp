@@ -26,8 +26,9 @@ void ChecksumTable::put(Generation generation, BlockNo block, std::uint32_t chec
     const auto found = pending.chunks.find(number);
     Chunk* known = found == pending.chunks.end() ? nullptr : found->second;
     if (known == nullptr) {
-        known = &pending.all.emplace_back();
-        known->number = number;
+        Chunk chunk;
+        chunk.number = number;
+        known = &pending.all.push_back(chunk);
         pending.chunks.emplace(number, known);
     }
     Chunk& chunk = *known;
@@ -92,10 +93,11 @@ Status ChecksumTable::write(Generation generation, Sequence sequence)
     Pace pace(tree_.cache().tasks());
     Pending& pending = pending_[parity(generation)];
     std::vector<std::uint64_t> numbers;
-    for (const Chunk& chunk : pending.all) {
+    numbers.reserve(pending.all.size());
+    pending.all.each([&](const Chunk& chunk) {
         numbers.push_back(chunk.number);
         pace.step(kLookNs);
-    }
+    });
     sort_in_steps(pace, numbers, std::less<>());
     const Change change{space_, generation, sequence, Sequence(), ListId()};
     for (const std::uint64_t number : numbers) {
@@ -111,8 +113,8 @@ Status ChecksumTable::write(Generation generation, Sequence sequence)
         pending.chunks.erase(number);  // from here on the tree has it
         pace.step(kUpdateNs);
     }
-    for (; !pending.all.empty(); pending.all.pop_front()) {
-        pace.step(kLookNs);
+    while (!pending.all.empty()) {
+        pace.step(pending.all.take().size() * kLookNs);
     }
     return {};
 }

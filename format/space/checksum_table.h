@@ -3,9 +3,9 @@
 #pragma once
 
 #include <array>
-#include <deque>
 #include <tsl/robin_map.h>
 
+#include "format/base/long_list.h"
 #include "format/space/extent.h"
 #include "format/space/space.h"
 #include "format/tree/tree.h"
@@ -45,7 +45,7 @@ private:
     };
     struct Pending {
         tsl::robin_map<std::uint64_t, Chunk*> chunks;  // by number, into `all`
-        std::deque<Chunk> all;
+        LongList<Chunk> all;
     };
 
     // Loads what a change of the item needs; fills in the item as it is. (task)

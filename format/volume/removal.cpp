@@ -20,9 +20,9 @@ constexpr std::uint64_t kPieceBlocks = 2048;
 // it in the checkpoint, it does not come to the end of them.
 constexpr std::uint64_t kNodesOfReserve = 64;
 // What these take of a processor, about: a record that is taken out, a drop, a node looked at.
-constexpr std::uint64_t kRecordNs = 2'500;
-constexpr std::uint64_t kDropNs = 150;
-constexpr std::uint64_t kNodeNs = 5'000;
+constexpr std::uint64_t kRecordNs = 8'000;
+constexpr std::uint64_t kDropNs = 1'000;
+constexpr std::uint64_t kNodeNs = 10'000;
 
 constexpr Sequence kNewest(~std::uint64_t{0});
 

@@ -1,5 +1,5 @@
-/* Makes a QEMU's host syncs slow and counted: fdatasync adds a byte to the file $SLOW_SYNC_LOG, then
- * takes 0.3 s. For flush-test, by LD_PRELOAD. */
+/* Makes a QEMU's host syncs slow and counted: fdatasync adds a byte to the file $SLOW_SYNC_LOG,
+ * then takes 0.3 s. For flush-test, by LD_PRELOAD. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
